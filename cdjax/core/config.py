@@ -1,0 +1,206 @@
+"""The whole configuration: every key, its default, its meaning. Config files change values.
+
+A config file is `configs/NAME.py` with `get_config(arg: str = "") -> ConfigDict`; it calls
+`base_config()` and changes values. The keys are locked, so an unknown key is an error that lists
+what is known.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+STAGES = ("autoencoder", "diffusion", "classifier")
+
+
+def _optim(**kwargs) -> ConfigDict:
+  """Keys every training stage has."""
+  config = ConfigDict(dict(
+      num_train_steps=1000,     # optimiser steps
+      batch_size=24,            # examples a step over all devices (autoencoder: groups of two)
+      accumulation=1,           # micro-batches a step; batch_size must be divisible by it
+      learning_rate=2e-3,       # peak, after warm-up
+      warmup_steps=50,
+      end_learning_rate=0.0,    # of the cosine
+      weight_decay=1e-4,        # on matrices and convolution kernels only
+      b1=0.9,
+      b2=0.99,
+      grad_clip=1.0,            # global norm; 0: none
+      ema_decay=0.999,          # 0: no average
+      log_every=50,
+      eval_every=500,           # held-out losses and the sample grid; 0: at the end only
+      checkpoint_every=500,
+      keep_checkpoints=2,
+      init_from="",             # checkpoint folder (a stage's, or a workdir) to start from
+      init_include=".*",        # regular expression over parameter paths taken from it
+  ))
+  config.update(kwargs)
+  return config
+
+
+def base_config() -> ConfigDict:
+  """Returns the default configuration, locked."""
+  c = ConfigDict()
+  c.name = "base"
+  c.seed = 0
+  c.stages = ",".join(STAGES)   # what `cdjax train` runs, in order
+
+  # Data: a phantom, or a folder that `cdjax prepare` has made.
+  c.data = ConfigDict(dict(
+      source="phantom",         # phantom | prepared
+      path="",                  # of `prepared`: the folder given to `cdjax prepare --output`
+      resolution=64,            # side in pixels
+      bits=8,                   # of the stored PNG: 8 or 16
+      vocabulary=("consolidation", "pleural_effusion", "nodule", "pneumothorax", "cardiomegaly"),
+      num_workers=0,            # grain worker processes; 0 reads in this process, with threads
+      read_threads=4,
+      prefetch=16,              # batches read ahead of the device
+  ))
+  c.data.phantom = ConfigDict(dict(
+      patients=3000,            # training patients; validation has a tenth of them
+      seed=17,                  # of the population
+      max_studies=4,            # studies a patient: uniform in 1..max_studies
+      single_study_share=0.0,   # share of patients forced to one study, on top of the above
+      healthy_share=0.3,        # studies without finding
+      multiple_share=0.1,       # studies with two or more
+      frequencies=(),           # relative frequency of each finding of the vocabulary; (): equal
+      held_out_combinations=(),  # "finding side zone" strings that training never shows
+  ))
+
+  # Stage 1: the disentangled autoencoder (DESIGN section 3).
+  c.autoencoder = _optim(batch_size=12, num_train_steps=2400)
+  c.autoencoder.model = ConfigDict(dict(
+      patch=2,                  # space-to-depth before the first convolution
+      block_out_channels=(32, 64, 64),
+      layers_per_block=1,
+      norm_num_groups=8,
+      mid_attention=True,
+      slots=4,                  # n: n-1 identity slots and one of pathology
+      slot_channels=4,          # c
+      transformer_layers=1,     # of T; 0: T is the identity
+      transformer_width=64,
+      transformer_heads=4,
+      causal=True,              # identity slots do not attend to the pathology
+      acquisition=True,         # explicit acquisition code
+      max_shift=1.5,            # pixels that the acquisition code can shift by, at 64 px
+      num_views=1,              # radiographic views with an embedding (1: none)
+      sample_latents=True,      # False: posterior means everywhere (ablation)
+      dtype="float32",          # activations: float32 | bfloat16
+  ))
+  c.autoencoder.loss = ConfigDict(dict(
+      sigma=0.025,              # of the Gaussian likelihood, for images in [0, 1]
+      reconstruction=1.0,
+      reconstruction_l1=0.0,    # weight of an L1 term beside it, in units of sigma
+      ssim=0.0,                 # lambda of lambda * (1 - SSIM)
+      kl_identity=1.0,          # prices, in nats
+      kl_pathology=12.0,
+      kl_acquisition=20.0,
+      null_anchor=1.0,          # 0: healthy images keep their own pathology slot
+      swap_same_patient=1.0,    # share of sick images rebuilt from the mate's identity
+      swap_same_findings=0.0,
+      cycle_swap=0.0,
+      findings=10.0,
+      location=10.0,            # side and zone heads
+      severity=10.0,
+      independence_reversal=0.0,
+      independence_hsic=0.0,
+      patient_reversal=0.0,     # patients not readable from the pathology
+      invariance=6.0,           # KL between mates' identity posteriors, nats
+      identity=0.0,             # contrastive, between patients
+      price_warmup=0.2,         # share of training over which the prices rise from their start
+      price_start=0.02,         # factor on the prices at step 0
+  ))
+
+  # Stage 2: diffusion of the pathology slot (DESIGN section 4).
+  c.diffusion = _optim(batch_size=64, num_train_steps=1500, learning_rate=1e-3)
+  c.diffusion.model = ConfigDict(dict(
+      block_out_channels=(96, 128),
+      layers_per_block=1,
+      attention_blocks=(True, True),  # cross-attention in each resolution
+      attention_heads=4,
+      norm_num_groups=16,
+      context_width=128,        # D of the findings tokens
+      dtype="float32",
+  ))
+  c.diffusion.schedule = ConfigDict(dict(
+      kind="cosine",            # cosine | linear | scaled_linear
+      num_timesteps=1000,
+      zero_terminal_snr=True,
+      prediction="v",           # v | eps | x0
+      loss_weighting="uniform",  # uniform | min_snr (floored at 0.1)
+      min_snr_gamma=5.0,
+  ))
+  c.diffusion.condition = ConfigDict(dict(
+      findings="findings",      # labels: names only | findings: with side, zone, severity
+      region_map=False,         # a map of the asked regions as input channels
+      dropout_findings=0.1,
+      dropout_identity=0.2,
+      identity="mate",          # mate | own (ablation: leaks) | none
+  ))
+
+  # Findings classifier: guides nothing; names the factual findings where nobody else does.
+  classifier = _optim(batch_size=64, num_train_steps=800, eval_every=0)
+  classifier.model = ConfigDict(dict(
+      block_out_channels=(24, 48, 96, 128),
+      layers_per_block=1,
+      norm_num_groups=8,
+      dropout=0.1,
+      dtype="float32",
+  ))
+  classifier.augment = True     # acquisition augmentation on the device
+  c.classifier = classifier
+  c.judge = ConfigDict(classifier.to_dict())   # phantom only; used for evaluation and nothing else
+  c.judge.num_images = 12000    # independent, balanced
+  c.judge.seed = 90001
+
+  c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))   # -1 fills
+
+  # Counterfactuals (DESIGN section 5).
+  c.counterfactual = ConfigDict(dict(
+      sampler="dpmpp_2m",       # ddpm | ddim | dpmpp_2m
+      num_steps=20,
+      inversion_steps=50,
+      guidance_findings=3.0,    # 1: no guidance
+      guidance_identity=1.0,
+      invert="kept",            # kept: invert where a finding stays; always; never
+      residual="split",         # none | plain | masked | split
+      mask_threshold=0.04,      # of |D(factual) - D(counterfactual)|, images in [0, 1]
+      mask_dilation=2,          # pixels at 64 px
+      residual_sigma=1.5,       # pixels at 64 px: finer than this is kept inside the edit
+  ))
+
+  c.evaluate = ConfigDict(dict(
+      interventions=512,
+      composition=128,          # questions of the null edit
+      composition_10=64,        # of those, repeated ten times
+      diversity_questions=32,
+      diversity_answers=8,
+      probe_steps=600,
+      probe_images=6000,
+      bootstrap=200,
+      batch_size=32,
+  ))
+  return c.lock()
+
+
+def load_config(spec: str) -> ConfigDict:
+  """Loads `path.py[:arg]`; the keys of the result are locked.
+
+  Args:
+    spec: path of a config file, from the current folder or in the installed `configs`, with an
+      optional argument after a colon.
+
+  Raises:
+    FileNotFoundError: no such config; lists those that exist.
+  """
+  path, _, arg = spec.partition(":")
+  package = Path(__file__).resolve().parent.parent
+  folders = [Path(), package.parent, package]
+  found = next((f / path for f in folders if (f / path).is_file()), None)
+  if found is None:
+    known = sorted({p.name for f in folders[1:] for p in (f / "configs").glob("*.py")})
+    raise FileNotFoundError(f"config {path!r} not found; configs/ has {known}")
+  module_spec = importlib.util.spec_from_file_location(f"cdjax_config_{found.stem}", found)
+  module = importlib.util.module_from_spec(module_spec)
+  module_spec.loader.exec_module(module)
+  return module.get_config(arg).lock()

@@ -161,6 +161,7 @@ def base_config() -> ConfigDict:
       num_steps=20,
       inversion_steps=50,
       guidance_findings=3.0,    # 1: no guidance
+      guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,
       invert="kept",            # kept: invert where a finding stays; always; never
       residual="split",         # none | plain | masked | split

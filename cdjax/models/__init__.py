@@ -1,1 +1,1 @@
-"""cdjax.models"""
+"""Floor 2: linen modules."""

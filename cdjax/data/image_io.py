@@ -1,0 +1,148 @@
+"""Files of radiographs to square grey images, and PNG bytes to pixels and back."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cdjax.data.quarantine import Unusable
+
+FITS = ("crop", "pad")
+PERCENTILES = (0.5, 99.5)     # ends of the grey scale where a file does not say what they are
+_SAMPLE = 1 << 20             # pixels that the percentiles are taken over
+
+
+def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str) -> np.ndarray:
+  """Reads a PNG, JPEG or DICOM file as a square grey image, bright where the body is dense.
+
+  Args:
+    path: an existing file.
+    resolution: side of the result in pixels.
+    bits: 8 or 16, of the result.
+    fit: "crop" takes the square in the middle, "pad" adds black to the shorter sides.
+
+  Returns:
+    `[resolution, resolution]` uint8 or uint16.
+
+  Raises:
+    Unusable: the file is empty, truncated, of another format, or shows one constant value.
+  """
+  if path.stat().st_size == 0:
+    raise Unusable("empty image", "the file has 0 bytes")
+  # Decoders raise errors of every kind on damaged files (OSError, SyntaxError, struct.error, …).
+  try:
+    image = _read_grey(path)
+    pixels = to_pixels(fit_square(image, resolution, fit), bits)
+  except Unusable:
+    raise
+  except Exception as error:
+    raise Unusable("unreadable image", f"{type(error).__name__}: {error}") from error
+  if int(pixels.max()) - int(pixels.min()) < (1 << bits) // 128:
+    raise Unusable("constant image", f"every pixel is {pixels.min()} to {pixels.max()} "
+                                     f"of {(1 << bits) - 1}")
+  return pixels
+
+
+def _read_grey(path: Path) -> np.ndarray:
+  """`[H, W]` float32 in [0, 1]."""
+  if is_dicom(path):
+    from cdjax.data.dicom import read_dicom  # pydicom costs 0.4 s to import
+    return read_dicom(path)
+  with path.open("rb") as file:
+    try:
+      image = Image.open(file, formats=("PNG", "JPEG"))
+    except Image.UnidentifiedImageError as error:
+      raise Unusable("unreadable image", "not a PNG, JPEG or DICOM file, or its start is damaged"
+                     ) from error
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+      return stretch(np.asarray(image, np.float32))
+    if image.mode in ("P", "PA", "RGBA", "LA", "La", "RGBa"):
+      # Transparent pixels are background, and background is black.
+      image = image.convert("RGBA")
+      image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.asarray(image.convert("L"), np.float32) / 255
+
+
+def is_dicom(path: Path) -> bool:
+  """Whether the file's name or its preamble says DICOM."""
+  if path.suffix.lower() in (".dcm", ".dicom"):
+    return True
+  with path.open("rb") as file:
+    return file.read(132)[128:] == b"DICM"
+
+
+def stretch(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+  """Maps the robust range of `values` to [0, 1].
+
+  Args:
+    values: `[H, W]` float.
+    valid: `[H, W]` bool, the pixels that the range is taken over; None: all.
+
+  Returns:
+    `[H, W]` float32, clipped; zeros where all values are one.
+  """
+  kept = values.ravel() if valid is None else values[valid]
+  if not kept.size:
+    return np.zeros(values.shape, np.float32)
+  sample = kept[:: max(1, kept.size // _SAMPLE)]
+  low, high = np.percentile(sample, PERCENTILES)
+  if high <= low:
+    low, high = kept.min(), kept.max()
+  if high <= low:
+    return np.zeros(values.shape, np.float32)
+  return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def fit_square(image: np.ndarray, resolution: int, fit: str) -> np.ndarray:
+  """Makes an image square without changing its proportions, then resizes it with antialiasing.
+
+  Args:
+    image: `[H, W]` float32 in [0, 1].
+    resolution: side of the result.
+    fit: "crop" or "pad".
+
+  Returns:
+    `[resolution, resolution]` float32 in [0, 1].
+  """
+  if fit not in FITS:
+    raise ValueError(f"fit={fit!r}; expected one of {FITS}")
+  height, width = image.shape
+  if fit == "pad" and height != width:
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    image = np.pad(image, ((top, side - height - top), (left, side - width - left)))
+    height = width = side
+  side = min(height, width)
+  left, top = (width - side) / 2, (height - side) / 2
+  # Hamming: a box that does not displace pixels; upwards bicubic, which may overshoot.
+  resample = Image.Resampling.HAMMING if side > resolution else Image.Resampling.BICUBIC
+  resized = Image.fromarray(np.ascontiguousarray(image, np.float32)).resize(
+      (resolution, resolution), resample, box=(left, top, left + side, top + side))
+  return np.clip(np.asarray(resized), 0, 1)
+
+
+def pixel_dtype(bits: int) -> type:
+  """uint8 or uint16."""
+  if bits not in (8, 16):
+    raise ValueError(f"bits={bits}; expected 8 or 16")
+  return np.uint8 if bits == 8 else np.uint16
+
+
+def to_pixels(image: np.ndarray, bits: int) -> np.ndarray:
+  """[0, 1] floats to integers of 8 or 16 bits, rounded."""
+  return np.rint(np.clip(image, 0, 1) * ((1 << bits) - 1)).astype(pixel_dtype(bits))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+  """`[H, W]` uint8 or uint16 to PNG bytes; lossless."""
+  buffer = io.BytesIO()
+  Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+  return buffer.getvalue()
+
+
+def decode_png(data: bytes, bits: int) -> np.ndarray:
+  """The inverse of `encode_png`."""
+  with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+    return np.asarray(image).astype(pixel_dtype(bits), copy=False)

@@ -1,0 +1,69 @@
+"""How one study was taken: exposure, tone, position, uneven field and sensor noise.
+
+Drawn for each study anew (`u_x` of the causal graph); the ranges are those of the benchmark.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from cdjax.core.rng import stream
+from cdjax.core.types import Array
+
+NOISE_SD = 0.01
+NUM_BIAS = 5
+
+
+@flax.struct.dataclass
+class Acquisition:
+  """One study's acquisition; unbatched leaves.
+
+  Attributes:
+    gain: `[]` exposure, in [0.85, 1.15].
+    gamma: `[]` tone curve, in [0.9, 1.1].
+    shift: `[2]` right and down, in pixels of a 64-pixel image, in [-1, 1].
+    bias: `[NUM_BIAS]` weights of the smooth field's polynomials, in [-0.025, 0.025].
+    noise_key: `[2]` uint32, key data of the sensor noise.
+  """
+
+  gain: Array
+  gamma: Array
+  shift: Array
+  bias: Array
+  noise_key: Array
+
+
+def sample_acquisition(key: jax.Array) -> Acquisition:
+  """Draws one study's acquisition."""
+  uniform = lambda name, shape, low, high: jax.random.uniform(
+      stream(key, name), shape, minval=low, maxval=high)
+  return Acquisition(
+      gain=uniform("gain", (), 0.85, 1.15),
+      gamma=uniform("gamma", (), 0.9, 1.1),
+      shift=uniform("shift", (2,), -1.0, 1.0),
+      bias=uniform("bias", (NUM_BIAS,), -0.025, 0.025),
+      noise_key=jax.random.key_data(stream(key, "noise")),
+  )
+
+
+def expose(image: Array, u: Array, v: Array, acquisition: Acquisition, *, noise: bool) -> Array:
+  """Turns the ideal radiograph into the recorded one.
+
+  Args:
+    image: `[S, S]` in [0, 1], already at the shifted position.
+    u: `[S, S]` right, in [-1, 1], of the detector (not shifted).
+    v: `[S, S]` down.
+    acquisition: of this study.
+    noise: whether the sensor's noise is added.
+
+  Returns:
+    `[S, S]` float32 in [0, 1]:
+    `clip(gain * image**gamma + bias field + noise)`.
+  """
+  polynomials = jnp.stack([u, v, u * v, u * u - 1 / 3, v * v - 1 / 3])
+  field = jnp.tensordot(acquisition.bias, polynomials, 1)
+  image = acquisition.gain * jnp.power(jnp.maximum(image, 1e-4), acquisition.gamma) + field
+  if noise:
+    key = jax.random.wrap_key_data(acquisition.noise_key)
+    image = image + NOISE_SD * jax.random.normal(key, image.shape)
+  return jnp.clip(image, 0.0, 1.0)

@@ -1,0 +1,201 @@
+"""The shape of the thorax in one study: the patient's anatomy, as far as findings leave it alone.
+
+`Shape` holds scalars (and left/right pairs); `Maps` holds what every pixel needs of them. Each side
+is computed once: a pixel belongs to the lung of the side on which it lies, so lateral coordinates
+and the pair's values are chosen per pixel.
+"""
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from cdjax.core.types import Array
+from cdjax.data.phantom.anatomy import Anatomy
+from cdjax.data.phantom.pathology import Pathology
+
+EDGE = 0.010   # softness of an organ's edge
+
+
+@flax.struct.dataclass
+class Shape:
+  """Scalars `[]` and pairs `[2]` (left, right) that findings may change."""
+
+  anatomy: Anatomy
+  width: Array       # [2] half width of the cage
+  inset: Array       # [2] how far the lung's outer border has come in
+  dome: Array        # [2] v of the diaphragm's top
+  bend: Array        # [2] its curvature
+  shift: Array       # [] mediastinum, to the patient's left
+  heart: Array       # [2] size, and how much it lies to the left
+  aeration: Array    # [2] lucency of the lungs
+  vessels: Array     # [2] strength of the vessels
+
+
+@flax.struct.dataclass
+class Maps:
+  """What every pixel `[S, S]` knows."""
+
+  u: Array           # right, of the patient
+  v: Array           # down
+  x: Array           # lateral distance from the spine, on the pixel's own side
+  left: Array        # bool: on the patient's left
+  border: Array      # distance to the cage's outer border, positive inside
+  above: Array       # distance above the diaphragm, positive in the lung
+  cage: Array        # soft mask: inside the cage, above and below the diaphragm
+  lung: Array        # soft mask: inside the cage and above the diaphragm
+  depth: Array       # thickness of the lung, 0 to 1
+  heart: Array       # soft mask of heart and mediastinum
+  vessels: Array     # density of the vessels, 0 to 1
+  pixel: float = flax.struct.field(pytree_node=False)
+
+
+def soft(distance: Array, pixel: float, edge: float = EDGE) -> Array:
+  """An anti-aliased step: 0 outside, 1 inside of a signed distance."""
+  return jax.nn.sigmoid(distance / (edge * edge + (0.3 * pixel) ** 2) ** 0.5)
+
+
+def line(distance: Array, width: Array | float, pixel: float) -> Array:
+  """An anti-aliased line of Gaussian profile whose integral does not depend on the pixel."""
+  wide = jnp.sqrt(width * width + (0.4 * pixel) ** 2)
+  return width / wide * jnp.exp(-((distance / wide) ** 2))
+
+
+def ellipse(u: Array, v: Array, radii: tuple, tilt: Array | float = 0.0) -> Array:
+  """Signed distance (nearly) to an ellipse at the origin, positive inside."""
+  c, s = jnp.cos(tilt), jnp.sin(tilt)
+  a, b = radii
+  e = jnp.sqrt(((c * u + s * v) / a) ** 2 + ((c * v - s * u) / b) ** 2 + 1e-6)
+  return (1.0 - e) * jnp.minimum(a, b)
+
+
+def pick(left: Array, pair: Array) -> Array:
+  """Each pixel's own side of a pair."""
+  return jnp.where(left, pair[0], pair[1])
+
+
+def sides_of(mask: Array) -> Array:
+  """A side's bit mask `[]` as floats `[2]` (left, right)."""
+  mask = mask.astype(jnp.int32)
+  return jnp.stack([mask & 1, (mask >> 1) & 1]).astype(jnp.float32)
+
+
+def shape_of(anatomy: Anatomy, pathology: Pathology, vocabulary: Sequence[str]) -> Shape:
+  """The thorax's shape in this study."""
+
+  def amount(name: str) -> Array:
+    """Severity of a finding, 0 where absent or not in the vocabulary."""
+    if name not in vocabulary:
+      return jnp.float32(0.0)
+    k = vocabulary.index(name)
+    return pathology.severity[k] * pathology.present[k]
+
+  def on_side(name: str) -> Array:
+    """The same for each side, `[2]`."""
+    if name not in vocabulary:
+      return jnp.zeros(2)
+    return amount(name) * sides_of(pathology.side[vocabulary.index(name)])
+
+  collapse, fluid, air = on_side("atelectasis"), on_side("pleural_effusion"), on_side("pneumothorax")
+  big, trapped = amount("cardiomegaly"), amount("emphysema")
+  swollen = jnp.where(big > 0, 0.13 + 0.32 * big, 0.0)
+  pull = 0.03 * (collapse > 0) + 0.13 * collapse - 0.08 * fluid**2 - 0.05 * air**2
+  return Shape(
+      anatomy=anatomy,
+      width=anatomy.lung_width + anatomy.lung_width_side + 0.03 * trapped,
+      inset=0.04 * (collapse > 0) + 0.08 * collapse,
+      dome=jnp.stack([anatomy.dome, anatomy.dome - anatomy.dome_right])
+      - 0.05 * (collapse > 0) - 0.18 * collapse + 0.14 * trapped,
+      bend=anatomy.dome_bend * (1.0 - 0.75 * trapped),
+      shift=pull[0] - pull[1],
+      heart=jnp.stack([anatomy.heart_size * (1.0 + swollen) * (1.0 - 0.2 * trapped), 0.3 * swollen]),
+      aeration=anatomy.aeration * (1.0 + 0.30 * trapped + 0.08 * (trapped > 0) - 0.12 * collapse),
+      vessels=(1.0 - 0.55 * trapped) * jnp.ones(2),
+  )
+
+
+def cage_border(shape: Shape, x: Array, v: Array, width: Array) -> Array:
+  """Distance to the cage's outer border, positive inside: an arch above, nearly straight below."""
+  a = shape.anatomy
+  centre = 0.05
+  down = jnp.maximum(v - centre, 0.0)
+  up = jnp.maximum(centre - v, 0.0) / (centre - a.apex)
+  n = a.cage_top
+  across = jnp.maximum(x, 1e-3) / (width + a.cage_flare * down)
+  e = jnp.power(jnp.power(across, n) + jnp.power(up + 1e-4, n), 1.0 / n)
+  return (1.0 - e) * width
+
+
+def dome_height(shape: Shape, across: Array, dome: Array, bend: Array, peak: Array) -> Array:
+  """v of the diaphragm at a share `across` of the lung's width: steep towards the outer angle."""
+  off = across - peak
+  out = jnp.maximum(off, 0.0)
+  return dome + 0.55 * bend * off * off + 0.9 * bend * out**4
+
+
+def _heart(shape: Shape, u: Array, v: Array, pixel: float) -> Array:
+  """Soft mask of heart, great vessels and upper mediastinum."""
+  a = shape.anatomy
+  u = u - shape.shift
+  size, leftward = shape.heart[0], shape.heart[1]
+  hu, hv = 0.12 + a.heart_place[0] + 0.12 * leftward, 0.20 + a.heart_place[1]
+  ventricle = ellipse(u - hu * size, v - hv, (0.345 * size * a.heart_aspect, 0.235 * size), a.heart_tilt)
+  atrium = ellipse(u + 0.05, v - hv - 0.01, (0.165 * size * a.atrium, 0.22 * size))
+  knob_v = -0.37 + 0.07 * a.knob[1]
+  radius = 0.095 + 0.035 * a.knob[0]
+  knob = ellipse(u - 0.085 - 0.05 * a.knob[2], v - knob_v, (radius, radius * 1.1))
+  trunk = ellipse(u - 0.10, v - knob_v - 0.18, (0.10, 0.13))
+  band = a.mediastinum + 0.05 * jax.nn.sigmoid((-0.62 - v) / 0.05) - jnp.abs(u - 0.01)
+  edge = jnp.maximum(jnp.maximum(ventricle, atrium), jnp.maximum(knob, trunk))
+  return soft(jnp.maximum(edge, band), pixel, 0.014)
+
+
+def _vessels(shape: Shape, x: Array, v: Array, left: Array, pixel: float) -> Array:
+  """Arteries and veins that branch from the hilum, 0 to 1."""
+  a = shape.anatomy
+  dx = x - 0.15
+  dv = v - pick(left, -0.10 + 0.07 * a.hilum[:, 0])
+  r = jnp.sqrt(dx * dx + dv * dv + 1e-6)
+  angle = jnp.arctan2(dv, dx)
+  n = a.vessels.shape[1]
+  draw = jnp.where(left[None, None], a.vessels[0].T[:, :, None, None], a.vessels[1].T[:, :, None, None])
+  base = -1.35 + 2.85 * (jnp.arange(n)[:, None, None] + 0.15 + 0.7 * draw[0]) / n
+  bent = base + (draw[1] - 0.5) * 1.3 * r + 0.10 * (draw[5] - 0.5) * jnp.sin(9.0 * r + 6.3 * draw[4])
+  fork = jnp.maximum(r - 0.12 - 0.22 * draw[2], 0.0) * (0.35 + 0.5 * draw[5])
+  off = jnp.abs(jnp.abs(angle - bent) - fork) * r
+  length = 0.5 + 0.45 * draw[3]
+  taper = jnp.maximum(1.0 - r / length, 0.0)
+  width = (0.010 + 0.013 * draw[4]) * (0.45 + 0.75 * taper)
+  total = (line(off, width, pixel) * jnp.sqrt(taper + 1e-4)).sum(0)
+  return total / (1.0 + 0.35 * total)
+
+
+def maps_of(shape: Shape, u: Array, v: Array, pixel: float) -> Maps:
+  """What every pixel knows.
+
+  Args:
+    shape: of the thorax.
+    u: `[S, S]` right, v: `[S, S]` down, in [-1, 1], of the image (acquisition's shift taken off).
+    pixel: width of a pixel, 2 / S.
+  """
+  a = shape.anatomy
+  du, dv = (u - a.centre[0]) / a.scale[0], (v - a.centre[1]) / a.scale[1]
+  u, v = du + a.rotation * dv, dv - a.rotation * du
+  u = u - a.scoliosis * jnp.sin(2.5 * v + 0.5)
+  left = u > shape.shift * jax.nn.sigmoid((v + 0.45) / 0.12)
+  x = jnp.where(left, u, -u)
+  width = pick(left, shape.width)
+  border = cage_border(shape, x, v, width)
+  inner = border - pick(left, shape.inset)
+  peak = pick(left, a.dome_peak)
+  across = x / width
+  above = dome_height(shape, across, pick(left, shape.dome), pick(left, shape.bend), peak) - v
+  cage = soft(border, pixel)
+  lung = soft(inner, pixel) * soft(above, pixel)
+  heart = _heart(shape, u, v, pixel)
+  # The lung is thin at its outer border and over the dome.
+  depth = lung * (1.0 - 0.55 * jnp.exp(-jnp.maximum(inner, 0) / 0.09))
+  depth = depth * (1.0 - 0.35 * jnp.exp(-jnp.maximum(above, 0) / 0.10))
+  return Maps(u=u, v=v, x=x, left=left, border=border, above=above, cage=cage, lung=lung, depth=depth,
+              heart=heart, vessels=_vessels(shape, x, v, left, pixel), pixel=pixel)

@@ -1,0 +1,39 @@
+"""Findings to text: the prompt, and the inverse of `parse_findings`."""
+
+from collections.abc import Iterable
+
+from cdjax.findings.ontology import get_ontology
+from cdjax.findings.types import Finding
+
+HEALTHY = "healthy"
+
+
+def render_findings(findings: Iterable[Finding]) -> str:
+  """The prompt, e.g. "large left lower pleural effusion; no cardiomegaly".
+
+  Args:
+    findings: any findings; `evidence` is not rendered.
+
+  Returns:
+    Text from which `parse_findings` gives the same findings; "healthy" for none. A severity that
+    no word stands for is written as a number ("severity 0.72").
+  """
+  return "; ".join(render_finding(finding) for finding in findings) or HEALTHY
+
+
+def render_finding(finding: Finding) -> str:
+  """One finding: status, severity, side, zones, name."""
+  ontology = get_ontology()
+  entry = ontology.findings[finding.name]
+  words = []
+  if finding.status != "present":
+    words.append(next(w for w, status in ontology.status.items() if status == finding.status))
+  if finding.severity is not None:
+    named = {ontology.severity[word]: word for word in ontology.scales[entry.scale]}
+    words.append(named.get(finding.severity, f"severity {finding.severity!r}"))
+  if finding.laterality:
+    words.append(finding.laterality)
+  if finding.zones:
+    words.append(" and ".join([", ".join(finding.zones[:-1]), finding.zones[-1]]
+                              if len(finding.zones) > 1 else finding.zones))
+  return " ".join([*words, entry.label])

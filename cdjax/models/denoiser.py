@@ -1,0 +1,115 @@
+"""Stage 2's network: the latent UNet on the pathology slot, told the findings and the identity.
+
+The findings enter by cross-attention (and as a map of the asked regions, if configured), the
+identity by channel concatenation; the new input channels start at zero, so that a published UNet's
+weights stay valid.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+
+from cdjax.core.types import UNKNOWN, Array, FindingsArrays
+from cdjax.models.findings_encoder import FindingsEncoder, labels_only, region_map
+from cdjax.models.unet import UNet2DCondition
+
+
+@flax.struct.dataclass
+class LatentStats:
+  """What standardises latents: per-channel mean and standard deviation over the training data.
+
+  Attributes:
+    path_mean, path_std: `[c]`, of samples of z_path of sick images.
+    id_mean, id_std: `[n-1, c]`, of samples of z_id.
+  """
+
+  path_mean: Array
+  path_std: Array
+  id_mean: Array
+  id_std: Array
+
+
+def drop_findings(findings: FindingsArrays, drop: Array) -> FindingsArrays:
+  """Forgets everything about the findings of examples where `drop` `[B]` is True."""
+  status = jnp.where(drop[:, None], jnp.int8(UNKNOWN), findings.status)
+  return findings.replace(status=status)
+
+
+class Denoiser(nn.Module):
+  """`(z_t, t, findings, z_id, has_identity) -> output` of z_t's shape.
+
+  Attributes:
+    num_findings: K.
+    block_out_channels, layers_per_block, attention_blocks, attention_heads, norm_num_groups: of
+      the UNet.
+    context_width: D of the findings tokens.
+    use_region_map: adds K channels with the asked regions.
+    condition: "findings", or "labels" to withhold side, zone and severity.
+    latent_channels, identity_channels: c, and (n-1)·c.
+    dtype: of the activations.
+  """
+
+  num_findings: int
+  block_out_channels: tuple[int, ...]
+  layers_per_block: int
+  attention_blocks: tuple[bool, ...]
+  attention_heads: int
+  norm_num_groups: int
+  context_width: int
+  use_region_map: bool
+  condition: str
+  latent_channels: int
+  identity_channels: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, z_t: Array, t: Array, findings: FindingsArrays, z_id: Array,
+               has_identity: Array) -> Array:
+    """Predicts what the schedule's `prediction` says, for standardised latents.
+
+    Args:
+      z_t: noisy pathology, `[B, h, w, c]`.
+      t: `[B]` int32.
+      findings: conditions, `[B, K]`.
+      z_id: identity, `[B, h, w, n-1, c]`.
+      has_identity: `[B]` bool; False hides it.
+
+    Returns:
+      `[B, h, w, c]` float32.
+    """
+    if self.condition not in ("findings", "labels"):
+      raise ValueError(f"condition.findings={self.condition!r}; expected 'findings' or 'labels'")
+    if self.condition == "labels":
+      findings = labels_only(findings)
+    batch, height, width, _ = z_t.shape
+    encoder = FindingsEncoder(self.num_findings, self.context_width, name="findings")
+    context, mask = encoder(findings)
+    keep = has_identity.astype(z_t.dtype)[:, None, None, None]
+    extra = [keep * z_id.reshape(batch, height, width, -1),
+             jnp.broadcast_to(keep, (batch, height, width, 1))]
+    if self.use_region_map:
+      extra.append(region_map(findings, height, width))
+    inputs = jnp.concatenate([z_t, *extra], -1)
+    unet = UNet2DCondition(
+        in_channels=self.latent_channels, out_channels=self.latent_channels,
+        extra_in_channels=inputs.shape[-1] - self.latent_channels,
+        block_out_channels=self.block_out_channels, layers_per_block=self.layers_per_block,
+        attention_blocks=self.attention_blocks, num_heads=self.attention_heads,
+        norm_num_groups=self.norm_num_groups, cross_attention_dim=self.context_width,
+        dtype=self.dtype, name="unet")
+    return unet(inputs, t, context, mask).astype(jnp.float32)
+
+
+def make_denoiser(diffusion: Mapping, autoencoder_model: Mapping, num_findings: int) -> Denoiser:
+  """Builds the module from `config.diffusion` and `config.autoencoder.model`."""
+  fields = dict(diffusion["model"])
+  for name in ("block_out_channels", "attention_blocks"):
+    fields[name] = tuple(fields[name])
+  fields["dtype"] = jnp.dtype(fields["dtype"])
+  channels = autoencoder_model["slot_channels"]
+  return Denoiser(
+      num_findings=num_findings, use_region_map=diffusion["condition"]["region_map"],
+      condition=diffusion["condition"]["findings"], latent_channels=channels,
+      identity_channels=channels * (autoencoder_model["slots"] - 1), **fields)

@@ -1,0 +1,52 @@
+"""The device mesh: three axes, of which one may fill."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+# data: replicas of the model. fsdp: replicas too, but the parameters are spread over them and
+# gathered when used. tensor: parts of one layer.
+AXES = ("data", "fsdp", "tensor")
+
+
+def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, int, int]:
+  """Sizes of `AXES` with the one -1, if any, filled so that the product is `num_devices`.
+
+  Raises:
+    ValueError: unknown or missing axis, more than one -1, or sizes that do not fit.
+  """
+  if set(sizes) != set(AXES):
+    raise ValueError(f"mesh axes {sorted(sizes)}; expected exactly {sorted(AXES)}")
+  shape = [int(sizes[axis]) for axis in AXES]
+  text = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
+  if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
+    raise ValueError(f"mesh {text}; expected positive sizes, at most one of them -1 (it fills)")
+  known = 1
+  for size in shape:
+    known *= size if size != -1 else 1
+  if -1 in shape:
+    if num_devices % known:
+      raise ValueError(f"mesh {text} does not divide {num_devices} devices")
+    shape[shape.index(-1)] = num_devices // known
+  elif known != num_devices:
+    raise ValueError(f"mesh {text} needs {known} devices; there are {num_devices}. "
+                     f"Set one axis to -1 to fill")
+  return tuple(shape)
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh over the devices (default: all), axes as in `AXES`, sharding decided by the compiler.
+
+  Args:
+    sizes: axis → size, e.g. `config.mesh`; one of them may be -1.
+    devices: which devices; default all of every process.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  return jax.make_mesh(mesh_shape(sizes, len(devices)), AXES, devices=devices,
+                       axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of what every device has whole."""
+  return NamedSharding(mesh, PartitionSpec())

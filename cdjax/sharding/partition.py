@@ -1,0 +1,89 @@
+"""Shardings of parameters, optimizer states and batches on a mesh."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cdjax.core.types import PyTree
+from cdjax.sharding.logical import MIN_SHARDED_BYTES, resolve_spec
+from cdjax.sharding.mesh import replicated
+
+
+def param_shardings(abstract_boxed_params: PyTree, mesh: Mesh) -> PyTree:
+  """The sharding of every parameter from its logical axis names.
+
+  Args:
+    abstract_boxed_params: `jax.eval_shape` of an initialiser, with the boxes of
+      `nn.with_logical_partitioning` still on; a parameter without a box is replicated.
+    mesh: the mesh.
+
+  Returns:
+    The unboxed tree with a `NamedSharding` for each parameter.
+  """
+  def one(leaf):
+    if not isinstance(leaf, nn.Partitioned):
+      return replicated(mesh)
+    array = leaf.value
+    if array.size * array.dtype.itemsize < MIN_SHARDED_BYTES:
+      return replicated(mesh)
+    return NamedSharding(mesh, resolve_spec(leaf.names, array.shape, mesh))
+
+  return jax.tree.map(one, abstract_boxed_params,
+                      is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned))
+
+
+def optimizer_shardings(tx: optax.GradientTransformation, abstract_params: PyTree,
+                        shardings: PyTree, mesh: Mesh) -> PyTree:
+  """The sharding of an optimizer state: copies of the parameters like them, the rest replicated.
+
+  Args:
+    tx: the optimizer.
+    abstract_params: unboxed parameters, shapes only.
+    shardings: of the parameters, from `param_shardings`.
+    mesh: the mesh.
+  """
+  abstract_state = jax.eval_shape(tx.init, abstract_params)
+  return optax.tree_map_params(
+      tx, lambda _, sharding: sharding, abstract_state, shardings,
+      transform_non_params=lambda _: replicated(mesh))
+
+
+def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+  """The sharding of a batch over its first axis; replicated as far as it does not divide.
+
+  Args:
+    mesh: the mesh.
+    batch_size: examples over all processes.
+
+  Raises:
+    ValueError: several processes and a batch that does not divide over the mesh (each process
+      holds other examples, so no device could have them all).
+  """
+  spec = resolve_spec(("batch",), (batch_size,), mesh)
+  parts = mesh.shape["data"] * mesh.shape["fsdp"]
+  if jax.process_count() > 1 and batch_size % parts:
+    raise ValueError(f"batch of {batch_size} over {parts} devices of the axes data and fsdp; "
+                     f"expected a multiple of {parts}")
+  return NamedSharding(mesh, spec)
+
+
+def to_global(batch: PyTree, sharding: NamedSharding) -> PyTree:
+  """Puts this process's part of a batch on its devices; an explicit transfer.
+
+  Args:
+    batch: NumPy arrays `[B / processes, ...]`.
+    sharding: of the first axis, from `batch_sharding`.
+
+  Returns:
+    Global arrays `[B, ...]`.
+  """
+  processes = 1 if sharding.spec == PartitionSpec() else jax.process_count()
+
+  def one(leaf):
+    leaf = np.asarray(leaf)
+    shape = (leaf.shape[0] * processes, *leaf.shape[1:])
+    return jax.make_array_from_process_local_data(sharding, leaf, shape)
+
+  return jax.tree.map(one, batch)

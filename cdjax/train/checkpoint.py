@@ -1,0 +1,146 @@
+"""Checkpoints: written in the background, complete or absent, restored onto any mesh.
+
+A checkpoint is `STEP/{state,position,record}`: the training state (arrays, sharded files), where
+the data were and how long training took (JSON), and the configuration with its provenance (JSON).
+Random keys are not in it: they are functions of the seed and the step.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from cdjax.core.types import PyTree
+from cdjax.train.disk import disk_errors
+from cdjax.train.state import TrainState
+
+
+def open_checkpoints(folder: Path, keep: int) -> ocp.CheckpointManager:
+  """Opens a folder of checkpoints, of which the newest `keep` stay; clears interrupted writes."""
+  if keep < 1:
+    raise ValueError(f"keep_checkpoints={keep}; expected 1 or more")
+  return ocp.CheckpointManager(
+      folder.absolute(), options=ocp.CheckpointManagerOptions(
+          max_to_keep=keep, create=True, cleanup_tmp_directories=True))
+
+
+def save_checkpoint(manager: ocp.CheckpointManager, state: TrainState, *, step: int,
+                    position: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+  """Starts writing a checkpoint; it is complete after `finish_checkpoints` or the next save.
+
+  Args:
+    manager: from `open_checkpoints`.
+    state: copied before this returns, so it may be donated to the next step.
+    step: its number.
+    position: JSON: where the data are.
+    record: JSON: configuration and provenance.
+
+  Raises:
+    OSError: the disk is full, now or since the last save.
+  """
+  with disk_errors(Path(manager.directory)):
+    manager.save(step, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(dict(position)),
+        record=ocp.args.JsonSave(dict(record))))
+
+
+def finish_checkpoints(manager: ocp.CheckpointManager) -> None:
+  """Waits until what was saved is on the disk.
+
+  Raises:
+    OSError: the disk is full.
+  """
+  with disk_errors(Path(manager.directory)):
+    manager.wait_until_finished()
+
+
+def restore_newest(manager: ocp.CheckpointManager, abstract_state: TrainState
+                   ) -> tuple[TrainState, dict[str, Any], int] | None:
+  """Restores the newest checkpoint that can be read, with the shardings of `abstract_state`.
+
+  A newer one that cannot be read is reported and set aside as `STEP.unreadable`.
+
+  Returns:
+    State, position and step; None where there is no checkpoint.
+
+  Raises:
+    ValueError: there are checkpoints and none can be read; lists why.
+  """
+  failures: dict[int, Exception] = {}
+  for step in sorted(manager.all_steps(), reverse=True):
+    try:
+      found = manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore()))
+    except Exception as error:  # whatever a damaged file makes the readers raise
+      logging.warning("checkpoint %s cannot be read (%s); trying the one before",
+                      Path(manager.directory) / str(step), _first_line(error))
+      failures[step] = error
+      continue
+    _set_aside(manager, failures)
+    return found.state, found.position, step
+  if failures:
+    raise _none_readable(Path(manager.directory), failures)
+  return None
+
+
+def load_params(folder: Path) -> tuple[PyTree, Path]:
+  """The averaged parameters of the newest readable checkpoint, as NumPy arrays.
+
+  Args:
+    folder: of checkpoints (`STEP` folders), or one checkpoint.
+
+  Returns:
+    Parameters; the checkpoint they are from.
+
+  Raises:
+    FileNotFoundError: no checkpoint there.
+    ValueError: none of them can be read.
+  """
+  steps = [folder] if (folder / "state").is_dir() else sorted(
+      (path for path in folder.glob("*") if path.name.isdigit()),
+      key=lambda path: int(path.name), reverse=True)
+  if not steps:
+    raise FileNotFoundError(f"no checkpoint in {folder}; expected folders named after their step")
+  failures: dict[int, Exception] = {}
+  for path in steps:
+    try:
+      return _read_params(path.absolute() / "state"), path
+    except Exception as error:  # whatever a damaged file makes the readers raise
+      logging.warning("checkpoint %s cannot be read (%s)", path, _first_line(error))
+      failures[int(path.name)] = error
+  raise _none_readable(folder, failures)
+
+
+def _read_params(path: Path) -> PyTree:
+  """`ema_params` of a saved state, and nothing else of it, whatever devices wrote it."""
+  handler = ocp.PyTreeCheckpointHandler()
+  saved = handler.metadata(path).tree
+  wanted = {"ema_params": saved["ema_params"]}
+  args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+  return handler.restore(path, args=ocp.args.PyTreeRestore(
+      item=wanted, restore_args=args, partial_restore=True))["ema_params"]
+
+
+def _set_aside(manager: ocp.CheckpointManager, failures: Mapping[int, Exception]) -> None:
+  """Renames unreadable checkpoints, so that training can save at their steps again."""
+  for step in failures:
+    path = Path(manager.directory) / str(step)
+    if jax.process_index() == 0:
+      path.rename(path.with_name(f"{step}.unreadable"))
+  if failures:
+    manager.reload()
+
+
+def _none_readable(folder: Path, failures: Mapping[int, Exception]) -> ValueError:
+  reasons = "\n".join(f"  {step}: {_first_line(error)}" for step, error in failures.items())
+  return ValueError(
+      f"none of the checkpoints in {folder} can be read with this model and optimizer:\n{reasons}\n"
+      f"Restore one from a copy, or remove the folder to start again")
+
+
+def _first_line(error: Exception) -> str:
+  return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

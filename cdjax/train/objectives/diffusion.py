@@ -1,0 +1,78 @@
+"""Stage 2's objective: denoise the pathology slot, given the findings and a *mate's* identity.
+
+The identity that a denoiser is shown in training is never that of the same image: it would read the
+lesion that has leaked into it and return the factual (DESIGN section 10). It is another study's of
+the patient, or, where there is none, the re-encoded pseudo-healthy image's.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from cdjax.core.rng import stream
+from cdjax.core.types import FindingsArrays, Posterior
+from cdjax.diffusion.prediction import q_sample
+from cdjax.diffusion.schedule import make_schedule
+from cdjax.diffusion.weighting import diffusion_loss, sample_timesteps
+from cdjax.losses.kl import posterior_sample
+from cdjax.models.denoiser import drop_findings, make_denoiser
+
+
+def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Array) -> dict:
+  """Parameters of the denoiser, boxed; `latent_shape` is `(h, w, n, c)`; jittable."""
+  k = len(config.data.vocabulary)
+  model = make_denoiser(config.diffusion, config.autoencoder.model, k)
+  height, width, slots, channels = latent_shape
+  zeros = lambda dtype: jnp.zeros((1, k), dtype)
+  findings = FindingsArrays(zeros(jnp.int8), zeros(jnp.float32), zeros(jnp.int8), zeros(jnp.int8))
+  params = model.init(
+      key, jnp.zeros((1, height, width, channels)), jnp.zeros(1, jnp.int32), findings,
+      jnp.zeros((1, height, width, slots - 1, channels)), jnp.ones(1, bool))["params"]
+  return {"denoiser": params}
+
+
+def make_loss_fn(config: ConfigDict) -> Callable:
+  """Returns `loss_fn(params, frozen, batch, rng, step) -> (loss, aux)` of stage 2.
+
+  `frozen` is `{"stats": LatentStats}`; the batch holds latents instead of images (see
+  `train.latents.make_attach`).
+  """
+  cfg = config.diffusion
+  condition, schedule_cfg = cfg.condition, cfg.schedule
+  model = make_denoiser(cfg, config.autoencoder.model, len(config.data.vocabulary))
+  schedule = make_schedule(
+      schedule_cfg.kind, schedule_cfg.num_timesteps,
+      zero_terminal_snr=schedule_cfg.zero_terminal_snr)
+  if condition.identity not in ("mate", "own", "none"):
+    raise ValueError(f"condition.identity={condition.identity!r}; expected mate, own or none")
+
+  def loss_fn(params, frozen, batch, rng, step):
+    del step
+    stats = frozen["stats"]
+    n = batch["path_mean"].shape[0]
+    path = Posterior(batch["path_mean"], batch["path_logvar"])
+    x0 = (posterior_sample(stream(rng, "pathology"), path) - stats.path_mean) / stats.path_std
+    z_id = posterior_sample(stream(rng, "identity"),
+                            Posterior(batch["id_mean"], batch["id_logvar"]))
+    z_id = (z_id - stats.id_mean) / stats.id_std
+
+    uniform = lambda name: jax.random.uniform(stream(rng, name), (n,))
+    findings = drop_findings(batch["findings"],
+                             uniform("drop_findings") < condition.dropout_findings)
+    has_identity = uniform("drop_identity") >= condition.dropout_identity
+    if condition.identity == "none":
+      has_identity = jnp.zeros_like(has_identity)
+    t = sample_timesteps(stream(rng, "t"), n, schedule_cfg.num_timesteps)
+    eps = jax.random.normal(stream(rng, "eps"), x0.shape)
+    output = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
+                         findings, z_id, has_identity)
+    loss = diffusion_loss(
+        output, x0, eps, t, schedule=schedule, prediction=schedule_cfg.prediction,
+        weighting=schedule_cfg.loss_weighting, min_snr_gamma=schedule_cfg.min_snr_gamma)
+    noisy = t >= schedule_cfg.num_timesteps // 2
+    half = lambda mask: jnp.sum(jnp.where(mask, loss, 0.0)) / jnp.maximum(mask.sum(), 1)
+    return loss.mean(), {"loss/noisy_half": half(noisy), "loss/clean_half": half(~noisy)}
+
+  return loss_fn

@@ -1,0 +1,108 @@
+"""Text to findings and back: exact round trips, one meaning or an error."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdjax.core.types import ZONES
+from cdjax.findings import Finding, get_ontology, parse_findings, render_findings
+
+_ENTRIES = list(get_ontology().findings.values())
+_WORD_VALUES = sorted(set(get_ontology().severity.values()))
+
+
+@st.composite
+def some_finding(draw):
+  """Any valid finding."""
+  entry = draw(st.sampled_from(_ENTRIES))
+  status = draw(st.sampled_from(["present", "absent", "uncertain"]))
+  severity = st.one_of(st.none(), st.sampled_from(_WORD_VALUES), st.floats(0, 1))
+  sides = [None, "left", "right", "bilateral"] if entry.side else [None]
+  zones = st.sets(st.sampled_from(ZONES)) if entry.zone else st.just(())
+  return Finding(entry.name, status, None if status == "absent" else draw(severity),
+                 draw(st.sampled_from(sides)), tuple(draw(zones)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(some_finding(), max_size=5, unique=True))
+def test_parse_inverts_render(findings):
+  assert parse_findings(render_findings(findings)) == findings
+
+
+def test_every_name_side_zone_and_word_round_trips():
+  for entry in _ENTRIES:
+    for status in ("present", "absent", "uncertain"):
+      for severity in [None] if status == "absent" else [None, *_WORD_VALUES]:
+        for side in [None, "left", "right", "bilateral"] if entry.side else [None]:
+          for bits in range(8) if entry.zone else [0]:
+            zones = tuple(z for i, z in enumerate(ZONES) if bits >> i & 1)
+            finding = Finding(entry.name, status, severity, side, zones)
+            assert parse_findings(render_findings([finding])) == [finding]
+
+
+def test_prompt_reads_like_language():
+  prompt = render_findings([
+    Finding("pleural_effusion", severity=0.9, laterality="left", zones=("lower",)),
+    Finding("cardiomegaly", severity=0.9), Finding("nodule", severity=0.72),
+    Finding("consolidation", "uncertain", zones=ZONES), Finding("covid_19", "absent")])
+  assert prompt == ("large left lower pleural effusion; severe cardiomegaly; "
+                    "severity 0.72 nodule; possible upper, mid and lower consolidation; "
+                    "no COVID-19")
+
+
+_EFFUSION = Finding("pleural_effusion", severity=0.9, laterality="left", zones=("lower",))
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+  ("large left lower pleural effusion", [_EFFUSION]),
+  ("LLL lower large Effusion", [_EFFUSION]),
+  ("left-sided large pleural_effusion at the base", [_EFFUSION]),
+  ("effusion, left, lower, severity 0.90", [_EFFUSION]),
+  ("left and right mass", [Finding("mass", laterality="bilateral")]),
+  ("bibasilar atelectasis", [Finding("atelectasis", laterality="bilateral", zones=("lower",))]),
+  ("left mid and lower consolidation",
+   [Finding("consolidation", laterality="left", zones=("mid", "lower"))]),
+  ("right middle lobe mass", [Finding("mass", laterality="right", zones=("mid",))]),
+  ("apical pneumothorax", [Finding("pneumothorax", zones=("upper",))]),
+  ("Pneumonia|COVID-19|Effusion",
+   [Finding("pneumonia"), Finding("covid_19"), Finding("pleural_effusion")]),
+  ("mass, nodule", [Finding("mass"), Finding("nodule")]),
+  ("mass, no nodule, possible edema",
+   [Finding("mass"), Finding("nodule", "absent"), Finding("edema", "uncertain")]),
+  ("no nodule; mass. without edema.\nfracture;;",
+   [Finding("nodule", "absent"), Finding("mass"), Finding("edema", "absent"),
+    Finding("fracture")]),
+  ("mass; mass", [Finding("mass")]),
+  ("healthy", []),
+  ("No Finding", []),
+  ("normal; no mass", [Finding("mass", "absent")]),
+  ("No Finding|Support Devices", [Finding("support_devices")]),
+])
+def test_text_means(text, expected):
+  assert parse_findings(text) == expected
+
+
+@pytest.mark.parametrize(("text", "says"), [
+  ("big effusion", r"unknown word 'big'.*known findings: .*pleural effusion.*massive"),
+  ("left efusion", r"'efusion' \(nearest: effusion"),
+  ("pleural fluff", r"'pleural' \(nearest: pleural effusion.*'fluff'"),
+  ("large left", "names no finding"),
+  ("mass and nodule", r"names 2 findings \(mass, nodule\)"),
+  ("no mass, nodule", "'no' holds after the comma"),
+  ("possible mass, nodule", "'possible' holds after the comma"),
+  ("mild severe mass", "two values of severity: 0.35 and 0.9"),
+  ("no possible mass", "two values of status"),
+  ("left cardiomegaly", "no side"),
+  ("no large mass", "no severity"),
+  ("severity 1.5 mass", r"\[0, 1\]"),
+  ("severity -0.5 mass", r"\[0, 1\]"),
+  ("severity high mass", "number"),
+  ("mass severity", "number"),
+  ("mass?", r"'\?'"),
+  ("healthy; mass", "healthy, yet with mass"),
+  ("", "write 'healthy'"),
+  (" ; ", "write 'healthy'"),
+])
+def test_text_that_is_refused(text, says):
+  with pytest.raises(ValueError, match=f"(?s){says}"):
+    parse_findings(text)

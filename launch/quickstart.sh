@@ -8,6 +8,6 @@ if [[ "$workdir" == -* ]]; then
   exit 2
 fi
 
-# shellcheck source=launch/setup_venv.sh
+# shellcheck source-path=SCRIPTDIR source=setup_venv.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 exec "$venv/bin/cdjax" quickstart --workdir "$workdir" "${@:2}"

@@ -2,7 +2,7 @@
 # Sets up what is missing and runs the tests: launch/test.sh [PYTEST ARGUMENT...]
 set -euo pipefail
 
-# shellcheck source=launch/setup_venv.sh
+# shellcheck source-path=SCRIPTDIR source=setup_venv.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 cd "$root"
 exec "$venv/bin/python" -m pytest "$@"

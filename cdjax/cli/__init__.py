@@ -1,1 +1,1 @@
-"""cdjax.cli"""
+"""Floor 6: one small module a command; `main` finds and runs it."""

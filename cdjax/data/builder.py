@@ -7,15 +7,31 @@ both directions are done by `image_io`.
 import contextlib
 import io
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer as tfds_writer
+from tensorflow_datasets.proto import tf_example_pb2
 
 NAME = "radiographs"
 VERSION = "1.0.0"
+
+
+class CanonicalWriter(tfds_writer.ExampleWriter):
+  """Writes equal examples as equal bytes.
+
+  An example is a protocol buffer with a map, whose order differs between processes.
+  """
+
+  def write(self, path, examples):
+    """Writes (key, serialised example) pairs, in their order, with the map sorted."""
+    return super().write(path, (
+        (key, tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True))
+        for key, data in examples))
 
 
 class Radiographs(tfds.core.GeneratorBasedBuilder):
@@ -48,6 +64,9 @@ class Radiographs(tfds.core.GeneratorBasedBuilder):
         "age": np.float32,           # years; nan where unknown
     }))
 
+  def _example_writer(self) -> tfds_writer.ExampleWriter:
+    return CanonicalWriter(file_format=self.info.file_format)
+
   def _split_generators(self, dl_manager):
     del dl_manager
     return {split: self._generate_examples(split) for split in self._examples}
@@ -66,8 +85,7 @@ def write_array_records(examples: Mapping[str, Iterable[dict]], folder: Path, *,
   with contextlib.redirect_stdout(io.StringIO()):  # It announces a download.
     builder.download_and_prepare(file_format="array_record",
                                  download_dir=os.fspath(folder / "downloads"))
-  with contextlib.suppress(FileNotFoundError):
-    (folder / "downloads").rmdir()
+  shutil.rmtree(folder / "downloads")
 
 
 def read_array_records(folder: Path, split: str) -> Sequence[dict[str, Any]]:

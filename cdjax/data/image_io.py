@@ -146,3 +146,30 @@ def decode_png(data: bytes, bits: int) -> np.ndarray:
   """The inverse of `encode_png`."""
   with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
     return np.asarray(image).astype(pixel_dtype(bits), copy=False)
+
+
+def load_image(root: Path, name: str, *, resolution: int, bits: int, fit: str
+               ) -> tuple[np.ndarray, bytes]:
+  """Reads an image that a manifest names, from inside the image folder only.
+
+  Args:
+    root: the image folder.
+    name: path relative to it.
+    resolution, bits, fit: of `read_radiograph`.
+
+  Returns:
+    pixels `[resolution, resolution]` and their PNG bytes.
+
+  Raises:
+    Unusable: the path leads out of the folder, nothing is there, or `read_radiograph` cannot.
+  """
+  if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+    raise Unusable("outside the folder", "the path must be relative to the image folder, "
+                                         "without '..'")
+  path = (root / name).resolve()
+  if not path.is_relative_to(root.resolve()):
+    raise Unusable("outside the folder", "a link on the path leads out of the image folder")
+  if not path.is_file():
+    raise Unusable("missing file", "no such file in the image folder")
+  pixels = read_radiograph(path, resolution=resolution, bits=bits, fit=fit)
+  return pixels, encode_png(pixels)

@@ -61,15 +61,17 @@ class Split:
     size = len(self) * self.resolution ** 2 * self.bits // 8
     self._cached = size <= CACHE_BYTES if cache is None else cache
     self._records: Sequence[dict] | None = None
-    self._pixels: np.ndarray | None = None
-    self._filled: np.ndarray | None = None
+    # Reserved at once, since several threads fill it; the system gives pages as they are written.
+    shape = (len(self), self.resolution, self.resolution)
+    self._pixels = np.empty(shape, pixel_dtype(self.bits)) if self._cached else None
+    self._filled = np.zeros(len(self), bool)
 
   def __len__(self) -> int:
     return len(self.index.patient)
 
   def __getstate__(self) -> dict[str, Any]:
     # Worker processes open the files anew, and none of them could fill the others' caches.
-    return self.__dict__ | {"_records": None, "_pixels": None, "_filled": None, "_cached": False}
+    return self.__dict__ | {"_records": None, "_pixels": None, "_cached": False}
 
   @property
   def records(self) -> Sequence[dict]:
@@ -106,11 +108,6 @@ class Split:
     indices = np.asarray(indices)
     if not self._cached:
       return self._read(indices)
-    if self._pixels is None:
-      shape = (len(self), self.resolution, self.resolution)
-      # `_filled` goes first: another thread that sees `_pixels` must find both.
-      self._filled = np.zeros(len(self), bool)
-      self._pixels = np.empty(shape, pixel_dtype(self.bits))
     missing = np.unique(indices[~self._filled[indices]])
     if missing.size:
       self._pixels[missing] = self._read(missing)

@@ -32,6 +32,10 @@ SPLITS = ("train", "validation", "test")
 _VERSIONS = ("cdjax", "tensorflow-datasets", "array-record", "numpy", "pillow", "pydicom")
 
 
+class NoRecordsError(ValueError):
+  """There was nothing to write."""
+
+
 def write_dataset(records: Mapping[str, Iterable[dict]], output: str | Path, *,
                   vocabulary: Sequence[str], resolution: int, bits: int,
                   info: Mapping | None = None, unlisted: str = "absent",
@@ -75,7 +79,8 @@ def write_records(records: Mapping[str, Iterable[dict]], folder: Path, *,
   """`write_dataset` into a folder that exists and is empty; returns the `dataset.json`.
 
   Raises:
-    ValueError: there is no record at all, or one does not fit.
+    NoRecordsError: there is no record at all.
+    ValueError: a record does not fit.
   """
   from cdjax.data.builder import write_array_records
 
@@ -102,7 +107,7 @@ def write_records(records: Mapping[str, Iterable[dict]], folder: Path, *,
     if (first := next(stream, None)) is not None:  # TFDS refuses empty splits.
       streams[split] = itertools.chain([first], stream)
   if not streams:
-    raise ValueError("no record to write")
+    raise NoRecordsError("no record to write")
   write_array_records(streams, folder, resolution=resolution, bits=bits)
   header = json.dumps([FORMAT, vocabulary, resolution, bits])
   fingerprint = hashlib.sha256(header.encode() + b"".join(sorted(digests))).hexdigest()

@@ -59,7 +59,7 @@ def psnr_statistic(errors: Array) -> Statistic:
 
 @jax.jit
 def _ssim_batch(a: Array, b: Array) -> Array:
-  return images.ssim(a[..., None], b[..., None], sigma=1.5, data_range=1.0)
+  return images.ssim(a[..., None], b[..., None])
 
 
 def ssim(a: Array, b: Array) -> np.ndarray:

@@ -5,6 +5,7 @@ the data were and how long training took (JSON), and the configuration with its 
 Random keys are not in it: they are functions of the seed and the step.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from cdjax.core.types import PyTree
 from cdjax.train.disk import disk_errors
 from cdjax.train.state import TrainState
+
+log = logging.getLogger(__name__)
 
 
 def open_checkpoints(folder: Path, keep: int) -> ocp.CheckpointManager:
@@ -76,7 +78,7 @@ def restore_newest(manager: ocp.CheckpointManager, abstract_state: TrainState
       found = manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore()))
     except Exception as error:  # whatever a damaged file makes the readers raise
-      logging.warning("checkpoint %s cannot be read (%s); trying the one before",
+      log.warning("checkpoint %s cannot be read (%s); trying the one before",
                       Path(manager.directory) / str(step), _first_line(error))
       failures[step] = error
       continue
@@ -110,7 +112,7 @@ def load_params(folder: Path) -> tuple[PyTree, Path]:
     try:
       return _read_params(path.absolute() / "state"), path
     except Exception as error:  # whatever a damaged file makes the readers raise
-      logging.warning("checkpoint %s cannot be read (%s)", path, _first_line(error))
+      log.warning("checkpoint %s cannot be read (%s)", path, _first_line(error))
       failures[int(path.name)] = error
   raise _none_readable(folder, failures)
 

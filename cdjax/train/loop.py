@@ -5,27 +5,28 @@ A stage's folder is `WORKDIR/NAME/`: `config.json` (what it was started with), `
 """
 
 import contextlib
+import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from clu import parameter_overview
 from jax.sharding import Mesh
 
 from cdjax.core.rng import stream
 from cdjax.core.trees import named_leaves, tree_fingerprint
 from cdjax.core.types import PyTree
-from cdjax.sharding.hosts import gather_texts, is_primary
+from cdjax.sharding.hosts import is_primary
 from cdjax.sharding.mesh import replicated
 from cdjax.sharding.partition import batch_sharding, to_global
 from cdjax.train.checkpoint import (
     finish_checkpoints,
+    load_params,
     open_checkpoints,
     restore_newest,
     save_checkpoint,
@@ -37,17 +38,19 @@ from cdjax.train.optimizer import make_optimizer, make_schedule
 from cdjax.train.position import decode_position, encode_position
 from cdjax.train.progress import Update, console_progress
 from cdjax.train.record import check_resumable, make_record, read_record
-from cdjax.train.state import abstract_state, init_state
+from cdjax.train.state import TrainState, abstract_state, init_state
 from cdjax.train.step import LossFn, make_train_step
 from cdjax.train.stop import Stopped, stop_request
 
+log = logging.getLogger(__name__)
+
+EvalFn = Callable[[PyTree, int], Mapping[str, Any]]
 Progress = Callable[[str, int, int], contextlib.AbstractContextManager[Update]]
 
 
 def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Path,
                 init_fn: Callable[[jax.Array], PyTree], loss_fn: LossFn, frozen: PyTree,
-                loader: Any, mesh: Mesh,
-                eval_fn: Callable[[PyTree, int], Mapping[str, Any]] | None = None,
+                loader: Any, mesh: Mesh, eval_fn: EvalFn | None = None,
                 data_fingerprint: str = "", progress: Progress = console_progress) -> PyTree:
   """Trains a stage, or goes on where it was, or returns at once where it is done.
 
@@ -83,51 +86,155 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
   folder.mkdir(parents=True, exist_ok=True)
   num_steps = stage_config.num_train_steps
   record = make_record(name, config, stage_config, data_fingerprint, frozen)
-  schedule, tx = make_schedule(stage_config), make_optimizer(stage_config)
+  tx = make_optimizer(stage_config)
 
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(jax.set_mesh(mesh))
-    checkpoints = stack.enter_context(
-        open_checkpoints(folder / "checkpoints", stage_config.keep_checkpoints))
-
-    # Go on, or begin.
+  with jax.set_mesh(mesh), open_checkpoints(
+      folder / "checkpoints", stage_config.keep_checkpoints) as checkpoints:
     if checkpoints.all_steps():
       check_resumable(read_record(folder), record, folder)
-    key = jax.random.key(config.seed)
-    abstract, state_sharding = abstract_state(init_fn, tx, mesh)
+    abstract, shardings = abstract_state(init_fn, tx, mesh)
     restored = restore_newest(checkpoints, abstract)
-    if restored is not None:
-      state, position, start = restored
-      if (folder / "done.json").exists() and start == num_steps:
-        return state.ema_params
-      logging.info("%s: going on from step %d of %d", name, start, num_steps)
+    if restored is None:
+      state, position, start = _begin(name, config, stage_config, folder, record, init_fn, tx,
+                                      shardings), {"seconds": 0.0}, 0
     else:
-      state, position, start = init_state(init_fn, tx, state_sharding, stream(key, "init")), {}, 0
-      if stage_config.init_from:
-        params, report = init_from(stage_config.init_from, state.params,
-                                   stage_config.init_include, stage=name)
-        state = state.replace(params=params, ema_params=jax.tree.map(jnp.copy, params))
-        logging.info("%s", report)
-        _write_json(folder / "init_from.json", flax.struct.dataclasses.asdict(report))
-      _write_json(folder / "config.json", record)
-      logging.info("%s", parameter_overview.get_parameter_overview(
-          state.params, include_stats="sharding"))
+      state, position, start = restored
+      log.info("%s: going on from step %d of %d", name, start, num_steps)
+    if start == num_steps and (folder / "done.json").exists():
+      return state.ema_params
 
-    # The data, where the checkpoint left them.
-    iterator = iter(loader)
-    if restored is not None:
-      iterator.set_state(decode_position(position["data"]))
-    batches = _to_device(iterator, mesh)
-    upcoming = next(batches)
-    first_batch = upcoming[0]
+    # What the steps use is put on the mesh once.
+    key, frozen = jax.device_put((jax.random.key(config.seed), frozen), replicated(mesh))
+    if start < num_steps:
+      state, seconds = _run_steps(
+          name=name, stage_config=stage_config, folder=folder, record=record, tx=tx, key=key,
+          state=state, shardings=shardings, position=position, loss_fn=loss_fn, frozen=frozen,
+          loader=loader, mesh=mesh, eval_fn=eval_fn, checkpoints=checkpoints, progress=progress)
+    else:
+      seconds = position["seconds"]  # it ended between its last checkpoint and done.json
+    if is_primary():
+      write_json(folder / "done.json", {
+          "steps": num_steps, "seconds": round(seconds, 3),
+          "fingerprint": tree_fingerprint(load_params(
+              folder / "checkpoints" / str(num_steps))[0])})
+  return state.ema_params
 
-    # Everything the step needs is on the mesh before the loop.
-    key, frozen = jax.device_put((key, frozen), replicated(mesh))
-    train_step = make_train_step(
-        loss_fn, tx, schedule=schedule, ema_decay=stage_config.ema_decay,
-        accumulation=stage_config.accumulation, mesh=mesh, state_sharding=state_sharding,
-        batch_sharding=jax.tree.leaves(first_batch)[0].sharding)
-    accumulate = make_accumulate()
-    writer = stack.enter_context(MetricWriter(folder, start))
-    update = stack.enter_context(progress(name, start, num_steps))
-    stop = stack.enter_context(stop_request())
+
+def _begin(name, config, stage_config, folder, record, init_fn, tx, shardings) -> TrainState:
+  """Initial parameters, from a checkpoint where the config says so; writes the record."""
+  state = init_state(init_fn, tx, shardings, stream(jax.random.key(config.seed), "init"))
+  if stage_config.init_from:
+    params, report = init_from(stage_config.init_from, state.params, stage_config.init_include,
+                               stage=name)
+    state = state.replace(params=params, ema_params=jax.tree.map(jnp.copy, params))
+    log.info("%s", report)
+    if is_primary():
+      write_json(folder / "init_from.json", dataclasses.asdict(report))
+  if is_primary():
+    write_json(folder / "config.json", record)
+    log.info("%s", parameter_overview.get_parameter_overview(
+        state.params, include_stats="sharding"))
+  return state
+
+
+def _run_steps(*, name, stage_config, folder, record, tx, key, state, shardings, position, loss_fn,
+               frozen, loader, mesh, eval_fn, checkpoints, progress) -> tuple[TrainState, float]:
+  """The loop: from `state.step` to the last step; gives the state and the seconds of all runs."""
+  cfg = stage_config
+  start, num_steps = int(state.step), cfg.num_train_steps
+  iterator = iter(loader)
+  if start > 0:
+    iterator.set_state(decode_position(position["data"]))
+  batches = _to_device(iterator, mesh)
+  batch, data_state = next(batches)
+  shapes = _shapes(batch)
+  train_step = make_train_step(
+      loss_fn, tx, schedule=make_schedule(cfg), ema_decay=cfg.ema_decay,
+      accumulation=cfg.accumulation, mesh=mesh, state_sharding=shardings,
+      batch_sharding=jax.tree.leaves(batch)[0].sharding)
+  accumulate = make_accumulate()
+  totals, pending, in_flight = None, None, None
+  began = time.perf_counter() - position["seconds"]
+
+  with MetricWriter(folder, start) as writer, progress(name, start, num_steps) as update, \
+       stop_request() as stop:
+
+    def write(pending):
+      """Writes one line of the log; raises where a step was not finite."""
+      if pending is not None:
+        step, totals, seconds_per_step = pending
+        values = read_totals(totals)
+        writer.scalars(step, {**values, "steps_per_second": 1 / seconds_per_step})
+        update(step, f"loss {values['loss']:.4g}, {1 / seconds_per_step:.3g} steps/s")
+
+    logged_at, logged_step = time.perf_counter(), start
+    for step in range(start + 1, num_steps + 1):
+      # The first step is traced, which may put constants on the device; no other transfers.
+      with jax.transfer_guard("allow" if step == start + 1 else "disallow"):
+        state, metrics = train_step(state, frozen, batch, key)
+        totals = accumulate(totals, metrics, state.step)
+      if train_step._cache_size() != 1:
+        raise RuntimeError(f"{name}: step {step} was traced again; {_difference(shapes, batch)}")
+      used = data_state
+      if step < num_steps:
+        batch, data_state = next(batches)  # while the device computes
+      # Stay at most one step ahead of the device, so that stops and clocks mean something.
+      jax.block_until_ready(in_flight)
+      in_flight = metrics["loss"]
+      update(step, None)
+
+      last, stopped = step == num_steps, stop.signum is not None
+      evaluate = eval_fn is not None and (last or (cfg.eval_every and step % cfg.eval_every == 0))
+      save = last or stopped or (cfg.checkpoint_every and step % cfg.checkpoint_every == 0)
+      if step % cfg.log_every == 0 or last:
+        write(pending)  # one interval late: the device is past it, nothing waits
+        now = time.perf_counter()
+        pending = step, totals, (now - logged_at) / (step - logged_step)
+        totals, logged_at, logged_step = None, now, step
+      paused = time.perf_counter()
+      if evaluate or save:
+        write(pending)
+        pending = None
+        if totals is not None:
+          read_totals(totals)  # nothing that is not finite is ever saved or evaluated
+      if evaluate:
+        results = dict(eval_fn(state.ema_params, step))
+        writer.images(step, results.pop("images", {}))
+        writer.scalars(step, {f"eval/{key}": float(value) for key, value in results.items()})
+      if save:
+        save_checkpoint(
+            checkpoints, state, step=step, record=record,
+            position={"data": encode_position(used), "seconds": time.perf_counter() - began})
+      logged_at += time.perf_counter() - paused
+      if stopped and not last:
+        finish_checkpoints(checkpoints)
+        raise Stopped(f"{name}: stopped at step {step} of {num_steps}; saved in "
+                      f"{folder / 'checkpoints' / str(step)}. The same command goes on from there",
+                      stop.signum)
+    finish_checkpoints(checkpoints)
+  return state, time.perf_counter() - began
+
+
+def _to_device(iterator: Any, mesh: Mesh) -> Iterator[tuple[PyTree, Any]]:
+  """Batches on the mesh, each with the position of the data after it."""
+  for batch in iterator:
+    state = iterator.get_state()
+    sizes = {name: np.shape(leaf)[:1] for name, leaf in named_leaves(batch).items()}
+    if len(set(sizes.values())) != 1 or () in sizes.values():
+      raise ValueError(f"a batch's arrays must have one size along their first axis; got {sizes}")
+    (size,), = set(sizes.values())
+    yield to_global(batch, batch_sharding(mesh, size * jax.process_count())), state
+  raise ValueError("the loader ended; expected one that repeats its data without end")
+
+
+def _shapes(batch: PyTree) -> dict[str, str]:
+  return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(batch).items()}
+
+
+def _difference(shapes: dict[str, str], batch: PyTree) -> str:
+  """Which arrays of a batch differ from those of the first one."""
+  now = _shapes(batch)
+  changed = [f"{name}: {shapes.get(name, 'absent')} → {now.get(name, 'absent')}"
+             for name in sorted(shapes.keys() | now.keys()) if shapes.get(name) != now.get(name)]
+  return ("every batch must have the shapes of the first one; changed: " + "; ".join(changed)
+          if changed else "the shapes of the batches are the same, so the loss function changed")

@@ -1,13 +1,14 @@
 """What a person sees while a stage trains: a bar on a terminal, else a line now and then."""
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 
-from absl import logging
-
 from cdjax.sharding.hosts import is_primary
+
+log = logging.getLogger(__name__)
 
 # (steps done, short text or None where nothing new is known) → None
 Update = Callable[[int, str | None], None]
@@ -45,5 +46,5 @@ def console_progress(name: str, start: int, total: int) -> Iterator[Update]:
     def update(step, text):
       if text is not None:
         left = (time.perf_counter() - began) / max(step - start, 1) * (total - step)
-        logging.info("%s %d/%d, %s left: %s", name, step, total, format_seconds(left), text)
+        log.info("%s %d/%d, %s left: %s", name, step, total, format_seconds(left), text)
     yield update

@@ -1,15 +1,16 @@
 """A stage's record: what it was started with, and whether it may go on with something else."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from cdjax.core.provenance import config_fingerprint, flatten, package_versions, to_plain
 from cdjax.core.trees import tree_fingerprint
 from cdjax.core.types import PyTree
+
+log = logging.getLogger(__name__)
 
 # Keys that do not change what is trained, only what is seen and kept of it, and how fast.
 FREE_STAGE_KEYS = {"log_every", "eval_every", "checkpoint_every", "keep_checkpoints"}
@@ -85,5 +86,5 @@ def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path
   versions = [f"{key} {old['packages'].get(key)} → {version}"
               for key, version in new["packages"].items() if old["packages"].get(key) != version]
   if versions:
-    logging.warning("%s goes on with other packages (%s): not bit-equal to a run without a stop",
+    log.warning("%s goes on with other packages (%s): not bit-equal to a run without a stop",
                     folder, ", ".join(versions))

@@ -37,7 +37,7 @@ def test_blur_of_sigma_zero_is_the_image_and_negative_is_an_error():
 
 def ssim_reference(x, y, data_range):
   """Single-channel SSIM written with SciPy's filter, mean without the border."""
-  blur = lambda a: ndimage.gaussian_filter(a, 1.5, mode="reflect", truncate=3.5)  # noqa: E731
+  blur = lambda a: ndimage.gaussian_filter(a, 1.5, mode="reflect", truncate=3.5)
   x, y = x.astype(np.float64), y.astype(np.float64)
   mx, my = blur(x), blur(y)
   vx, vy, c = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my

@@ -76,7 +76,7 @@ def test_two_conditions_evaluate_only_what_counts(identity_scale, findings_scale
 def test_rescale_restores_the_spread_of_the_conditional():
   cond, uncond = constant_v(1), constant_v(2)
   guided = guidance.classifier_free(cond, uncond, 6.0)
-  spread = lambda p: np.asarray(p.x0).std((1, 2, 3))  # noqa: E731
+  spread = lambda p: np.asarray(p.x0).std((1, 2, 3))
   full = guidance.rescale(guided, cond, SCHEDULE, strength=1.0)(Z_T, T)
   np.testing.assert_allclose(spread(full), spread(cond(Z_T, T)), rtol=1e-3)
   half = guidance.rescale(guided, cond, SCHEDULE, strength=0.5)(Z_T, T)
@@ -89,6 +89,6 @@ def test_rescale_restores_the_spread_of_the_conditional():
 
 
 def test_rescale_of_a_flat_prediction_is_finite():
-  flat = lambda z, t: Prediction(x0=jnp.zeros_like(z), eps=z)  # noqa: E731
+  flat = lambda z, t: Prediction(x0=jnp.zeros_like(z), eps=z)
   p = guidance.rescale(flat, flat, SCHEDULE, strength=0.7)(Z_T, T)
   assert np.isfinite(p.x0).all() and np.isfinite(p.eps).all()

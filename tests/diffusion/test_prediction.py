@@ -26,7 +26,7 @@ def test_the_target_predicts_the_truth(kind, zero):
   x0, eps, t = draw()
   z_t = q_sample(x0, eps, t, schedule)
   p = predict_from(target_for(x0, eps, t, schedule, kind), z_t, t, schedule, kind)
-  # What is ill-conditioned is compared where it is not: x0 from eps needs signal, eps from x0 noise.
+  # Each is compared where it is well conditioned: x0 from eps needs signal, eps from x0 noise.
   easy_x0 = schedule.sqrt_alphas_cumprod > 0.03 if kind == "eps" else np.ones(T, bool)
   easy_eps = schedule.sqrt_one_minus_alphas_cumprod > 0.03 if kind == "x0" else np.ones(T, bool)
   np.testing.assert_allclose(p.x0[easy_x0], x0[easy_x0], atol=2e-4)

@@ -56,7 +56,7 @@ def test_spacings():
   np.testing.assert_array_equal(timestep_grid(s, 5, "trailing"), [999, 799, 599, 399, 199])
   np.testing.assert_array_equal(timestep_grid(s, 4, "uniform"), [999, 666, 333, 0])
   steps = np.diff(s.log_snr[timestep_grid(s, 30, "log_snr")])[1:-1]  # the ends lie outside the band
-  np.testing.assert_allclose(steps, 14 / 29, rtol=0.1)
+  np.testing.assert_allclose(steps, 14 / 29, rtol=0.15)
 
 
 def test_errors_name_what_is_right():

@@ -12,6 +12,7 @@ from cdjax.core.types import Array
 
 NOISE_SD = 0.01
 NUM_BIAS = 5
+BIAS = 0.025
 
 
 @flax.struct.dataclass
@@ -22,7 +23,7 @@ class Acquisition:
     gain: `[]` exposure, in [0.85, 1.15].
     gamma: `[]` tone curve, in [0.9, 1.1].
     shift: `[2]` right and down, in pixels of a 64-pixel image, in [-1, 1].
-    bias: `[NUM_BIAS]` weights of the smooth field's polynomials, in [-0.025, 0.025].
+    bias: `[NUM_BIAS]` weights of the smooth field's polynomials, in [-BIAS, BIAS].
     noise_key: `[2]` uint32, key data of the sensor noise.
   """
 
@@ -35,13 +36,12 @@ class Acquisition:
 
 def sample_acquisition(key: jax.Array) -> Acquisition:
   """Draws one study's acquisition."""
-  uniform = lambda name, shape, low, high: jax.random.uniform(
-      stream(key, name), shape, minval=low, maxval=high)
+  draw = jax.random.uniform(stream(key, "draws"), (4 + NUM_BIAS,))
   return Acquisition(
-      gain=uniform("gain", (), 0.85, 1.15),
-      gamma=uniform("gamma", (), 0.9, 1.1),
-      shift=uniform("shift", (2,), -1.0, 1.0),
-      bias=uniform("bias", (NUM_BIAS,), -0.025, 0.025),
+      gain=0.85 + 0.3 * draw[0],
+      gamma=0.9 + 0.2 * draw[1],
+      shift=2.0 * draw[2:4] - 1.0,
+      bias=BIAS * (2.0 * draw[4:] - 1.0),
       noise_key=jax.random.key_data(stream(key, "noise")),
   )
 

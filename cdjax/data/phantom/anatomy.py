@@ -4,9 +4,12 @@ Lengths are in units of half the image's side, u to the right and v down from th
 pairs are (patient's left, patient's right), and the patient's left is the image's right.
 """
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cdjax.core.rng import stream
 from cdjax.core.types import Array
@@ -44,12 +47,12 @@ RANGES: dict[str, tuple[tuple[int, ...], float, float]] = {
     "rib_spacing": ((), 0.125, 0.15),
     "rib_slope": ((2,), 0.10, 0.24),
     "rib_bend": ((), -0.05, 0.05),
-    "rib_contrast": ((), 0.035, 0.06),
+    "rib_contrast": ((), 0.05, 0.085),
     "rib_jitter": ((2, 2), 0.0, 1.0),       # unevenness of the spacing: phase, amplitude
     "front_start": ((), 0.0, 1.0),          # the same for the anterior ribs
     "front_spacing": ((), 0.15, 0.19),
     "front_slope": ((2,), 0.42, 0.62),
-    "front_contrast": ((), 0.015, 0.04),
+    "front_contrast": ((), 0.02, 0.045),
     "clavicle": ((2, 3), 0.0, 1.0),         # height, slope, bend
     "scapula": ((2, 3), 0.0, 1.0),          # place, slope, contrast
     "humerus": ((2, 2), 0.0, 1.0),          # place and size of the humeral head
@@ -120,9 +123,12 @@ class Anatomy:
 
 def sample_anatomy(key: jax.Array) -> Anatomy:
   """Draws one patient; age and sex show: breasts, width, aortic knob."""
+  sizes = [math.prod(shape) for shape, _, _ in RANGES.values()]
+  # One draw for all: a random call for each field would take most of the compilation.
+  parts = jnp.split(jax.random.uniform(stream(key, "draws"), (sum(sizes),)), np.cumsum(sizes)[:-1])
   draws = {
-      name: jax.random.uniform(stream(key, name), shape, minval=low, maxval=high)
-      for name, (shape, low, high) in RANGES.items()
+      name: low + (high - low) * part.reshape(shape)
+      for part, (name, (shape, low, high)) in zip(parts, RANGES.items(), strict=True)
   }
   female = jax.random.bernoulli(stream(key, "sex")).astype(jnp.float32)
   old = (draws["age"] - 18.0) / 72.0

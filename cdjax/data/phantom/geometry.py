@@ -15,7 +15,7 @@ from cdjax.core.types import Array
 from cdjax.data.phantom.anatomy import Anatomy
 from cdjax.data.phantom.pathology import Pathology
 
-EDGE = 0.010   # softness of an organ's edge
+EDGE = 0.006   # softness of an organ's edge
 
 
 @flax.struct.dataclass
@@ -39,6 +39,7 @@ class Maps:
 
   u: Array           # right, of the patient
   v: Array           # down
+  grid: tuple        # [S] right and [S] down, of the patient before rotation
   x: Array           # lateral distance from the spine, on the pixel's own side
   left: Array        # bool: on the patient's left
   border: Array      # distance to the cage's outer border, positive inside
@@ -47,6 +48,7 @@ class Maps:
   lung: Array        # soft mask: inside the cage and above the diaphragm
   depth: Array       # thickness of the lung, 0 to 1
   heart: Array       # soft mask of heart and mediastinum
+  density: Array     # of heart and mediastinum, 0 to 1
   vessels: Array     # density of the vessels, 0 to 1
   pixel: float = flax.struct.field(pytree_node=False)
 
@@ -131,24 +133,30 @@ def dome_height(shape: Shape, across: Array, dome: Array, bend: Array, peak: Arr
   """v of the diaphragm at a share `across` of the lung's width: steep towards the outer angle."""
   off = across - peak
   out = jnp.maximum(off, 0.0)
-  return dome + 0.55 * bend * off * off + 0.9 * bend * out**4
+  return dome + 0.40 * bend * off * off + bend * (0.30 * out**2 + 2.6 * out**4)
 
 
-def _heart(shape: Shape, u: Array, v: Array, pixel: float) -> Array:
-  """Soft mask of heart, great vessels and upper mediastinum."""
+def _heart(shape: Shape, u: Array, v: Array, pixel: float) -> tuple[Array, Array]:
+  """Soft mask of heart, great vessels and mediastinum, and the density inside it, 0 to 1."""
   a = shape.anatomy
   u = u - shape.shift
   size, leftward = shape.heart[0], shape.heart[1]
   hu, hv = 0.12 + a.heart_place[0] + 0.12 * leftward, 0.20 + a.heart_place[1]
-  ventricle = ellipse(u - hu * size, v - hv, (0.345 * size * a.heart_aspect, 0.235 * size), a.heart_tilt)
+  radii = 0.345 * size * a.heart_aspect, 0.235 * size
+  ventricle = ellipse(u - hu * size, v - hv, radii, a.heart_tilt)
   atrium = ellipse(u + 0.05, v - hv - 0.01, (0.165 * size * a.atrium, 0.22 * size))
   knob_v = -0.37 + 0.07 * a.knob[1]
-  radius = 0.095 + 0.035 * a.knob[0]
+  radius = 0.09 + 0.035 * a.knob[0]
   knob = ellipse(u - 0.085 - 0.05 * a.knob[2], v - knob_v, (radius, radius * 1.1))
-  trunk = ellipse(u - 0.10, v - knob_v - 0.18, (0.10, 0.13))
+  trunk = ellipse(u - 0.09, v - knob_v - 0.20, (0.115, 0.16))
+  heart = jnp.maximum(ventricle, atrium)
   band = a.mediastinum + 0.05 * jax.nn.sigmoid((-0.62 - v) / 0.05) - jnp.abs(u - 0.01)
-  edge = jnp.maximum(jnp.maximum(ventricle, atrium), jnp.maximum(knob, trunk))
-  return soft(jnp.maximum(edge, band), pixel, 0.014)
+  # A smooth maximum: the heart's waist has no corners.
+  edges = jnp.stack([heart, knob, trunk, band])
+  union = 0.025 * jax.nn.logsumexp(edges / 0.025, axis=0) - 0.006
+  density = 0.62 + 0.38 * jax.nn.sigmoid(heart / 0.03) + 0.10 * jax.nn.sigmoid(knob / 0.02)
+  density = density * (0.45 + 0.55 * jax.nn.sigmoid((v + 0.62) / 0.08))
+  return soft(union, pixel, 0.010), density
 
 
 def _vessels(shape: Shape, x: Array, v: Array, left: Array, pixel: float) -> Array:
@@ -156,19 +164,25 @@ def _vessels(shape: Shape, x: Array, v: Array, left: Array, pixel: float) -> Arr
   a = shape.anatomy
   dx = x - 0.15
   dv = v - pick(left, -0.10 + 0.07 * a.hilum[:, 0])
+  dv = dv - 0.10 * jnp.tanh(dv / 0.10)   # they leave from a line, not from a point
   r = jnp.sqrt(dx * dx + dv * dv + 1e-6)
   angle = jnp.arctan2(dv, dx)
-  n = a.vessels.shape[1]
-  draw = jnp.where(left[None, None], a.vessels[0].T[:, :, None, None], a.vessels[1].T[:, :, None, None])
-  base = -1.35 + 2.85 * (jnp.arange(n)[:, None, None] + 0.15 + 0.7 * draw[0]) / n
-  bent = base + (draw[1] - 0.5) * 1.3 * r + 0.10 * (draw[5] - 0.5) * jnp.sin(9.0 * r + 6.3 * draw[4])
-  fork = jnp.maximum(r - 0.12 - 0.22 * draw[2], 0.0) * (0.35 + 0.5 * draw[5])
-  off = jnp.abs(jnp.abs(angle - bent) - fork) * r
-  length = 0.5 + 0.45 * draw[3]
-  taper = jnp.maximum(1.0 - r / length, 0.0)
-  width = (0.010 + 0.013 * draw[4]) * (0.45 + 0.75 * taper)
-  total = (line(off, width, pixel) * jnp.sqrt(taper + 1e-4)).sum(0)
-  return total / (1.0 + 0.35 * total)
+  d = a.vessels
+  n = d.shape[1]
+  start = -1.40 + 2.90 * (jnp.arange(n) + 0.15 + 0.7 * d[..., 0]) / n
+  bend = (d[..., 1] - 0.5) * 1.4
+  fork_at, fork = 0.10 + 0.22 * d[..., 2], 0.35 + 0.5 * d[..., 5]
+  reach, calibre = 1.0 / (0.45 + 0.40 * d[..., 3]), 0.009 + 0.012 * d[..., 4]
+  total = jnp.zeros_like(x)
+  for i in range(n):
+    bent = pick(left, start[:, i]) + pick(left, bend[:, i]) * r
+    split = jnp.maximum(r - pick(left, fork_at[:, i]), 0.0) * pick(left, fork[:, i])
+    off = jnp.abs(jnp.abs(angle - bent) - split) * r
+    taper = jnp.maximum(1.0 - r * pick(left, reach[:, i]), 0.0)
+    width = pick(left, calibre[:, i]) * (0.4 + 0.8 * taper)
+    total = total + line(off, width, pixel) * jnp.minimum(1.0, 1.5 * taper)
+  total = total * r / (r + 0.05)
+  return total / (1.0 + 0.4 * total)
 
 
 def maps_of(shape: Shape, u: Array, v: Array, pixel: float) -> Maps:
@@ -193,9 +207,12 @@ def maps_of(shape: Shape, u: Array, v: Array, pixel: float) -> Maps:
   above = dome_height(shape, across, pick(left, shape.dome), pick(left, shape.bend), peak) - v
   cage = soft(border, pixel)
   lung = soft(inner, pixel) * soft(above, pixel)
-  heart = _heart(shape, u, v, pixel)
+  heart, density = _heart(shape, u, v, pixel)
   # The lung is thin at its outer border and over the dome.
   depth = lung * (1.0 - 0.55 * jnp.exp(-jnp.maximum(inner, 0) / 0.09))
   depth = depth * (1.0 - 0.35 * jnp.exp(-jnp.maximum(above, 0) / 0.10))
-  return Maps(u=u, v=v, x=x, left=left, border=border, above=above, cage=cage, lung=lung, depth=depth,
-              heart=heart, vessels=_vessels(shape, x, v, left, pixel), pixel=pixel)
+  maps = Maps(u=u, v=v, grid=(du[0], dv[:, 0]), x=x, left=left, border=border, above=above, cage=cage, lung=lung,
+              depth=depth, heart=heart, density=density,
+              vessels=_vessels(shape, x, v, left, pixel), pixel=pixel)
+  # Many layers read these maps: without a barrier the compiler computes them anew for each.
+  return jax.lax.optimization_barrier(maps)

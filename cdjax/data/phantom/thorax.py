@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from cdjax.core.types import Array
 from cdjax.data.phantom.geometry import Maps, Shape, ellipse, line, pick, soft
 
-AIR, TISSUE, LUNG, HEART, ABDOMEN, FLUID = 0.06, 0.44, 0.36, 0.22, 0.22, 0.67
+AIR, TISSUE, LUNG, HEART, ABDOMEN, FLUID = 0.06, 0.44, 0.36, 0.24, 0.22, 0.64
 
 
 @flax.struct.dataclass
@@ -43,7 +43,7 @@ def _tissue(shape: Shape, m: Maps) -> Array:
   wall = wall + 0.45 * jax.nn.sigmoid((-0.36 - m.v) / 0.06) + 0.05 * jnp.maximum(m.v, 0.0)
   inside = upper * soft(wall - m.x, m.pixel, 0.018)
   thick = 1.0 - 0.45 * jnp.exp(-jnp.maximum(wall - m.x, 0.0) / 0.08)
-  thick = thick * (1.0 - 0.35 * jnp.exp(-jnp.maximum(m.v - shoulder, 0.0) / 0.10) * (1 - neck))
+  thick = thick * (1.0 - 0.25 * jnp.exp(-jnp.maximum(m.v - shoulder, 0.0) / 0.10) * (1 - neck))
   flank = 0.06 * a.stoutness * soft(-m.border, m.pixel, 0.03)
   size = a.breast[0]
   bx = m.x - 0.40 - 0.07 * a.breast[2] - 0.03 * pick(m.left, a.breast_side[:, 0])
@@ -143,11 +143,18 @@ def _gas(shape: Shape, m: Maps) -> Array:
 
 
 def _texture(shape: Shape, m: Maps) -> Array:
-  """Unevenness of the soft tissue: a few waves of the patient's own."""
-  w = shape.anatomy.waves[:, :, None, None]
-  angle = jnp.pi * w[:, 0]
-  wave = (3.0 + 11.0 * w[:, 1]) * (jnp.cos(angle) * m.u + jnp.sin(angle) * m.v) + 6.3 * w[:, 2]
-  return 0.007 * ((0.4 + w[:, 3]) * jnp.sin(wave)).sum(0)
+  """Unevenness of the soft tissue: a few waves of the patient's own.
+
+  Sines of sums, written as products of rows and columns: `sin(p + q) = sin p cos q + cos p sin q`.
+  """
+  w = shape.anatomy.waves
+  angle, frequency = jnp.pi * w[:, 0], 3.0 + 11.0 * w[:, 1]
+  p = (frequency * jnp.cos(angle))[:, None] * m.grid[0] + 6.3 * w[:, 2:3]
+  q = (frequency * jnp.sin(angle))[:, None] * m.grid[1]
+  gain = 0.007 * (0.4 + w[:, 3:4])
+  rows = jnp.concatenate([jnp.cos(q), jnp.sin(q)])
+  columns = jnp.concatenate([gain * jnp.sin(p), gain * jnp.cos(p)])
+  return rows.T @ columns
 
 
 def compose(shape: Shape, m: Maps, layers: Layers) -> Array:
@@ -161,9 +168,9 @@ def compose(shape: Shape, m: Maps, layers: Layers) -> Array:
   dx, dv = m.x - 0.17, m.v + 0.10 - 0.07 * hilum[0]
   knot = jnp.exp(-(dx / (0.06 + 0.03 * hilum[1])) ** 2 - (dv / (0.09 + 0.04 * hilum[1])) ** 2)
   strength = layers.vessels * pick(m.left, shape.vessels)
-  vascular = open_lung * (0.26 * strength * m.vessels + (0.07 + 0.05 * hilum[2]) * knot)
+  vascular = open_lung * (0.20 * strength * m.vessels + (0.07 + 0.05 * hilum[2]) * knot)
   below = soft(-m.above, m.pixel) * soft(m.border + 0.05, m.pixel, 0.05)
-  organs = ABDOMEN * below * (1.0 - 0.5 * m.heart) + HEART * m.heart
+  organs = ABDOMEN * below * (1.0 - 0.75 * m.heart) + HEART * m.heart * m.density
   bones = _ribs(shape, m, layers.rib_step) * (1.0 - 0.5 * m.heart) + _girdle(shape, m)
   total = tissue + body * (organs - lung + vascular + _gas(shape, m) + _midline(shape, m) + bones)
   total = total + body * (layers.opacity + _texture(shape, m))

@@ -1,12 +1,13 @@
-"""The oracle of these tests: diagonal Gaussian data, for which everything is known.
+"""The oracle of the sampler tests: diagonal Gaussian data, for which everything is known.
 
 With `z_0 ~ N(m, v)`: `z_t ~ N(alpha m, alpha² v + sigma²)`, the best denoiser is linear, and the
-probability-flow map keeps `(z_t - alpha m) / sd_t` constant, because it carries marginals into each
-other along straight lines in that coordinate.
+probability-flow map keeps `(z_t - alpha m) / sd_t` constant, coordinate by coordinate.
 """
 
-import jax.numpy as jnp
+import types
+
 import numpy as np
+import pytest
 
 from cdjax.core.types import Prediction
 from cdjax.diffusion.schedule import coefficients
@@ -26,7 +27,7 @@ def make_denoise_fn(schedule):
 
 
 def flow(schedule, z, t_from, t_to):
-  """Closed-form probability flow between two time steps; `t_to=None` is the clean end."""
+  """Closed-form probability flow between two time steps; None is the clean end."""
   def moments(t):
     if t is None:
       return MEAN, np.sqrt(VARIANCE)
@@ -39,4 +40,16 @@ def flow(schedule, z, t_from, t_to):
 
 
 def rms(a):
-  return float(jnp.sqrt(jnp.mean(jnp.square(a))))
+  """Root mean square."""
+  return float(np.sqrt(np.mean(np.square(a))))
+
+
+def order(num_steps, errors):
+  """Order of convergence: minus the slope of log error over log steps."""
+  return -np.polyfit(np.log(num_steps), np.log(errors), 1)[0]
+
+
+@pytest.fixture
+def gaussian():
+  return types.SimpleNamespace(mean=MEAN, variance=VARIANCE, make_denoise_fn=make_denoise_fn,
+                               flow=flow, rms=rms, order=order)

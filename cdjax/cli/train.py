@@ -1,0 +1,46 @@
+"""Trains the stages that a config names: autoencoder, diffusion, classifier (and the judge).
+
+Every stage goes on where it was, bit for bit, after a stop, a kill or a crash: give the same
+command again. A finished stage is not trained again.
+
+examples:
+  cdjax train --config configs/quickstart.py --workdir run
+  cdjax train --config configs/quickstart.py --workdir run --stages autoencoder
+  cdjax train --config configs/quickstart.py --workdir run --config.autoencoder.loss.invariance=0
+
+A workdir holds data/ autoencoder/ latents/ diffusion/ classifier/ judge/; in each stage's folder
+are its config.json, checkpoints/, metrics.jsonl, events/ (TensorBoard) and samples/ (PNG).
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
+                      help="a config, e.g. configs/quickstart.py; change a value with "
+                      "--config.KEY=VALUE")
+  parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+  parser.add_argument("--stages", metavar="A,B", help="which stages, in order "
+                      "(default: the config's `stages`)")
+
+
+def run(args: argparse.Namespace) -> int:
+  """Trains; returns 0, or 128 plus the signal that stopped it."""
+  from cdjax.cli.overrides import parse_overrides
+  from cdjax.core.config import load_config
+  from cdjax.train.stages import STAGES
+  from cdjax.train.stop import Stopped
+
+  config = parse_overrides(load_config(args.config), args.overrides)
+  stages = [name.strip() for name in (args.stages or config.stages).split(",") if name.strip()]
+  if unknown := [name for name in stages if name not in STAGES]:
+    raise ValueError(f"unknown stage {unknown[0]!r}; expected some of {', '.join(STAGES)}")
+  try:
+    for stage in stages:
+      STAGES[stage](config, args.workdir)
+  except Stopped as stop:
+    print(stop)
+    return stop.exit_code
+  return 0

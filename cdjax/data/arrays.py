@@ -1,0 +1,39 @@
+"""Batches from arrays in memory: a loader for data that are made, not read."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class ArrayBatches(Iterator[dict[str, Any]]):
+  """Endless shuffled batches of a tree of arrays `[N, ...]`; has `get_state` and `set_state`.
+
+  `make_arrays()` is called when the first batch is asked for.
+  """
+
+  def __init__(self, make_arrays: Callable[[], dict[str, Any]], *, batch_size: int, seed: int):
+    self._make_arrays, self._arrays = make_arrays, None
+    self._batch_size, self._seed, self._step = batch_size, seed, 0
+
+  def __next__(self) -> dict[str, Any]:
+    if self._arrays is None:
+      self._arrays = jax.tree.map(np.asarray, self._make_arrays())
+      self._size = len(jax.tree.leaves(self._arrays)[0])
+    place = self._step * self._batch_size + np.arange(self._batch_size)
+    epoch, offset = np.divmod(place, self._size)
+    rows = np.empty(self._batch_size, np.int64)
+    for e in np.unique(epoch):
+      order = np.random.default_rng([self._seed, int(e)]).permutation(self._size)
+      rows[epoch == e] = order[offset[epoch == e]]
+    self._step += 1
+    return jax.tree.map(lambda a: a[rows], self._arrays)
+
+  def get_state(self) -> dict[str, int]:
+    """Where the next batch is."""
+    return {"step": self._step}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    """Goes to where `get_state` was called."""
+    self._step = int(state["step"])

@@ -1,0 +1,75 @@
+"""The data set that a configuration names: a phantom made on first use, or a prepared folder."""
+
+from pathlib import Path
+
+from absl import logging
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cdjax.data.phantom import phantom_records, population_size
+from cdjax.data.source import Split, open_split
+from cdjax.data.staging import read_info
+from cdjax.data.write import write_dataset
+
+_VALIDATION_SHARE = 10   # one validation patient for so many training patients
+
+
+def ensure_dataset(config: ConfigDict, workdir: str | Path) -> Path:
+  """Returns the folder of the data set, making the phantom's in `workdir/data` if it is not there.
+
+  For a prepared folder the configuration's vocabulary, resolution and number of views become the
+  data set's own.
+
+  Raises:
+    ValueError: unknown `data.source`, or a configuration that contradicts the prepared folder.
+    FileNotFoundError: `data.path` is no prepared data set.
+  """
+  data = config.data
+  if data.source == "phantom":
+    return _ensure_phantom(config, Path(workdir) / "data")
+  if data.source != "prepared":
+    raise ValueError(f"data.source={data.source!r}; expected 'phantom' or 'prepared'")
+  if not data.path:
+    raise ValueError("data.source is 'prepared' but data.path is empty; give the folder that "
+                     "`cdjax prepare --output` made, e.g. --config.data.path=FOLDER")
+  info = read_info(data.path)
+  if info["resolution"] != data.resolution:
+    raise ValueError(f"{data.path} holds images of {info['resolution']} px, the configuration asks "
+                     f"for data.resolution={data.resolution}; prepare again or change the key")
+  with config.unlocked():
+    data.vocabulary = tuple(info["vocabulary"])
+    config.autoencoder.model.num_views = max(len(info["views"]), 1)
+  return Path(data.path)
+
+
+def _ensure_phantom(config: ConfigDict, folder: Path) -> Path:
+  data, phantom = config.data, config.data.phantom
+  law = {name: phantom[name] for name in (
+      "seed", "max_studies", "single_study_share", "healthy_share", "multiple_share")}
+  law |= {name: tuple(phantom[name]) for name in ("frequencies", "held_out_combinations")}
+  held_out = max(phantom.patients // _VALIDATION_SHARE, 4)
+  patients = {"train": phantom.patients, "validation": held_out}
+  counted = ("seed", "max_studies", "single_study_share")
+  total = sum(population_size(patients=n, split=split, **{k: law[k] for k in counted})
+              for split, n in patients.items())
+
+  with tqdm(total=total, desc="phantom", unit="images") as bar:
+    def records(split):
+      for record in phantom_records(
+          patients=patients[split], split=split, resolution=data.resolution, bits=data.bits,
+          vocabulary=tuple(data.vocabulary), **law):
+        bar.update()
+        yield record
+
+    fingerprint = write_dataset(
+        {split: records(split) for split in patients}, folder, vocabulary=data.vocabulary,
+        resolution=data.resolution, bits=data.bits,
+        info={"phantom": law | {"patients": phantom.patients}})
+  logging.info("phantom of %d patients in %s, fingerprint %s", phantom.patients, folder,
+               fingerprint[:12])
+  return folder
+
+
+def open_training_split(config: ConfigDict, workdir: str | Path) -> Split:
+  """The training split of the configuration's data set."""
+  return open_split(ensure_dataset(config, workdir), "train")

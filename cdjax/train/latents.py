@@ -1,0 +1,144 @@
+"""The data set's latents, encoded once: what stage 2 trains on.
+
+Posteriors, not samples, are kept: every step draws anew. They are keyed by the fingerprints of the
+autoencoder and of the data, in plain `.npy` files that are read through the memory map.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cdjax.core.types import PyTree
+from cdjax.data.pipeline import eval_batches
+from cdjax.data.source import Split
+from cdjax.losses.anchor import null_pathology
+from cdjax.losses.kl import posterior_sample
+from cdjax.models.denoiser import LatentStats
+from cdjax.models.disentangled import make_autoencoder
+from cdjax.train.disk import write_json
+
+_NAMES = ("path_mean", "path_logvar", "id_mean", "id_logvar", "null_mean", "null_logvar")
+_BATCH = 64
+
+
+def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Path, *,
+                   fingerprint: str) -> Path:
+  """Encodes every image of a split; returns at once where that was done.
+
+  `null_*` is the identity of the re-encoded pseudo-healthy image, what a denoiser is shown of a
+  patient without another study.
+
+  Args:
+    config: the configuration.
+    params: of the autoencoder.
+    source: N records.
+    folder: parent of the result's folder.
+    fingerprint: of the autoencoder.
+
+  Returns:
+    A folder with `NAME.npy` for each name, `[N, h, w, ...]` float32, and `stats.json`.
+  """
+  data = source.info["fingerprint"]
+  folder = folder / f"{source.name}-{fingerprint[:12]}-{data[:12]}"
+  if (folder / "stats.json").exists():
+    return folder
+  folder.mkdir(parents=True, exist_ok=True)
+  model = make_autoencoder(config.autoencoder.model)
+
+  @jax.jit
+  def encode(params, key, x, healthy, view):
+    apply = lambda *args, method: model.apply({"params": params}, *args, method=method)
+    encoding = apply(x, method="encode")
+    z = posterior_sample(key, encoding.slots)
+    everyone = np.ones(len(x), bool)
+    code = posterior_sample(jax.random.fold_in(key, 1), encoding.acquisition)
+    pseudo_healthy = apply(null_pathology(z, everyone), code, view, method="decode")
+    again = apply(pseudo_healthy, method="encode")
+    out = {}
+    for name, posterior in (("path", encoding.pathology), ("id", encoding.identity),
+                            ("null", again.identity)):
+      out |= {f"{name}_mean": posterior.mean, f"{name}_logvar": posterior.logvar}
+    return out
+
+  arrays: dict[str, np.memmap] = {}
+  batches = enumerate(eval_batches(source, _BATCH))
+  for i, batch in tqdm(batches, total=-(-len(source) // _BATCH), desc="encode", unit="batches"):
+    key = jax.random.fold_in(jax.random.key(config.seed), i)
+    out = encode(params, key, batch["image"], batch["findings"].healthy, batch["view"])
+    keep = int(batch["mask"].sum())
+    for name, value in out.items():
+      if name not in arrays:
+        arrays[name] = np.lib.format.open_memmap(
+            folder / f"{name}.npy", "w+", np.float32, (len(source), *value.shape[1:]))
+      arrays[name][i * _BATCH:i * _BATCH + keep] = np.asarray(value)[:keep]
+  for array in arrays.values():
+    array.flush()
+  write_json(folder / "stats.json", _statistics(arrays, source))
+  return folder
+
+
+def _statistics(arrays: dict[str, np.ndarray], source: Split) -> dict[str, list]:
+  """Mean and spread of samples, per channel, of sick images' pathology and of all identities."""
+  sick = ~np.asarray(source.index.findings.healthy)
+  if not sick.any():
+    raise ValueError(f"{source.path}: no image of split {source.name!r} has a finding; "
+                     "there is nothing for the diffusion to learn")
+
+  def moments(name, rows, axes):
+    mean, logvar = arrays[f"{name}_mean"][rows], arrays[f"{name}_logvar"][rows]
+    variance = mean.var(axes) + np.exp(logvar).mean(axes)
+    return {f"{name}_mean": mean.mean(axes).tolist(), f"{name}_std": np.sqrt(variance).tolist()}
+
+  return moments("path", sick, (0, 1, 2)) | moments("id", slice(None), (0, 1, 2))
+
+
+def read_stats(folder: Path) -> LatentStats:
+  """The statistics of a folder that `encode_dataset` made."""
+  values = json.loads((folder / "stats.json").read_text())
+  return LatentStats(**{name: np.asarray(value, np.float32) for name, value in values.items()})
+
+
+def latent_shape(folder: Path) -> tuple[int, int, int, int]:
+  """`(h, w, n, c)` of the latents in a folder."""
+  _, height, width, identities, channels = np.load(folder / "id_mean.npy", mmap_mode="r").shape
+  return height, width, identities + 1, channels
+
+
+@dataclasses.dataclass
+class LatentAttach:
+  """Adds latents to a batch: an anchor's pathology and the identity that it may be shown.
+
+  Attributes:
+    folder: from `encode_dataset`.
+    identity: "mate": the mate's, or the pseudo-healthy image's where there is none; "own": the
+      anchor's own (an ablation that leaks).
+  """
+
+  folder: Path
+  identity: str = "mate"
+
+  def __post_init__(self):
+    self._arrays = None
+
+  def __getstate__(self):
+    return self.__dict__ | {"_arrays": None}
+
+  def __call__(self, index: np.ndarray, mate: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Arrays `[B, h, w, ...]` named path_mean, path_logvar, id_mean and id_logvar."""
+    if self._arrays is None:
+      self._arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in _NAMES}
+    arrays = self._arrays
+    out = {name: np.asarray(arrays[name][index]) for name in ("path_mean", "path_logvar")}
+    for part in ("mean", "logvar"):
+      if self.identity == "own" or mate is None:
+        out[f"id_{part}"] = np.asarray(arrays[f"id_{part}"][index])
+      else:
+        alone = (mate == index)[:, None, None, None, None]
+        out[f"id_{part}"] = np.where(alone, arrays[f"null_{part}"][index],
+                                     arrays[f"id_{part}"][mate])
+    return out

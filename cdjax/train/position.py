@@ -1,0 +1,33 @@
+"""Where the data of every process are, as JSON."""
+
+import base64
+import json
+from typing import Any
+
+import jax
+
+from cdjax.sharding.hosts import gather_texts
+
+
+def encode_position(state: Any) -> list[str]:
+  """One text for each process from what its iterator's `get_state()` gave; all must call it.
+
+  Args:
+    state: JSON, or bytes.
+  """
+  if isinstance(state, bytes):
+    return gather_texts(json.dumps({"base64": base64.b64encode(state).decode()}))
+  return gather_texts(json.dumps({"json": state}))
+
+
+def decode_position(texts: list[str]) -> Any:
+  """What this process's iterator takes in `set_state()`.
+
+  Raises:
+    ValueError: the run had another number of processes, so its data were divided otherwise.
+  """
+  if len(texts) != jax.process_count():
+    raise ValueError(f"the checkpoint is of a run of {len(texts)} processes; this one has "
+                     f"{jax.process_count()}, and the data's position cannot be divided anew")
+  state = json.loads(texts[jax.process_index()])
+  return base64.b64decode(state["base64"]) if "base64" in state else state["json"]

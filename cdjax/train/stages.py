@@ -1,0 +1,188 @@
+"""What each stage trains on: its data, its objective and its held-out check, put together.
+
+A workdir holds `data/ autoencoder/ latents/ diffusion/ classifier/ judge/`, in this order.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdjax.core.images import ssim, to_unit
+from cdjax.core.rng import stream
+from cdjax.core.types import PyTree
+from cdjax.data.arrays import ArrayBatches
+from cdjax.data.ensure import ensure_dataset
+from cdjax.data.phantom import balanced_batch
+from cdjax.data.pipeline import eval_batches, make_loader
+from cdjax.data.source import Split, open_split
+from cdjax.losses.anchor import null_pathology
+from cdjax.models.classifier import make_classifier
+from cdjax.models.disentangled import make_autoencoder
+from cdjax.sharding.mesh import make_mesh
+from cdjax.train.init_from import load_stage
+from cdjax.train.latents import LatentAttach, encode_dataset, latent_shape, read_stats
+from cdjax.train.loop import train_stage
+from cdjax.train.objectives import autoencoder, classifier, diffusion
+
+_EVAL_BATCH = 64
+_GRID = 8   # images in a sample grid's row
+_RENDER_BATCH = 256
+
+
+def _loader(config: ConfigDict, stage: str, source: Split, **kwargs):
+  data = config.data
+  return make_loader(
+      source, batch_size=config[stage].batch_size, seed=config.seed,
+      num_workers=data.num_workers, read_threads=data.read_threads, prefetch=data.prefetch,
+      shard_index=jax.process_index(), shard_count=jax.process_count(), **kwargs)
+
+
+def _train(config: ConfigDict, stage: str, workdir: Path, source_fingerprint: str,
+           **kwargs) -> PyTree:
+  return train_stage(
+      name=stage, config=config, stage_config=config[stage], workdir=workdir,
+      mesh=make_mesh(config.mesh), data_fingerprint=source_fingerprint, **kwargs)
+
+
+def run_autoencoder(config: ConfigDict, workdir: Path) -> PyTree:
+  """Stage 1; the held-out check reports PSNR and SSIM and draws a grid."""
+  folder = ensure_dataset(config, workdir)
+  source, held_out = open_split(folder, "train"), open_split(folder, "validation")
+  model = make_autoencoder(config.autoencoder.model)
+  batch = next(eval_batches(held_out, min(_EVAL_BATCH, len(held_out))))
+
+  @jax.jit
+  def rebuild(params):
+    apply = lambda *args, method: model.apply({"params": params["autoencoder"]}, *args,
+                                              method=method)
+    encoding = apply(batch["image"], method="encode")
+    z = null_pathology(encoding.slots.mean, batch["findings"].healthy)
+    decode = lambda z: to_unit(apply(z, encoding.acquisition.mean, batch["view"], method="decode"))
+    own, healthy = decode(z), decode(null_pathology(z, jnp.ones(len(z), bool)))
+    x = to_unit(batch["image"])
+    return x, own, healthy, jnp.mean((x - own) ** 2), ssim(x, own).mean()
+
+  def eval_fn(params, step):
+    del step
+    x, own, healthy, mse, similarity = jax.device_get(rebuild(params))
+    rows = [np.clip(a[:_GRID], 0, 1) for a in (x, own, healthy)]
+    return {"psnr": -10 * np.log10(mse), "ssim": similarity,
+            "images": {"image_rebuilt_healthy": np.concatenate(rows)}}
+
+  return _train(
+      config, "autoencoder", workdir, source.info["fingerprint"],
+      init_fn=lambda key: autoencoder.init_params(config, key),
+      loss_fn=autoencoder.make_loss_fn(config), frozen={},
+      loader=_loader(config, "autoencoder", source), eval_fn=eval_fn)
+
+
+def stage_fingerprint(workdir: Path, stage: str) -> str:
+  """Fingerprint of a finished stage's parameters.
+
+  Raises:
+    FileNotFoundError: the stage has not been trained to its end.
+  """
+  path = Path(workdir) / stage / "done.json"
+  if not path.exists():
+    raise FileNotFoundError(f"{path} not found: the stage {stage!r} is not trained to its end; "
+                            f"run `cdjax train` for it first")
+  return json.loads(path.read_text())["fingerprint"]
+
+
+def encode_split(config: ConfigDict, workdir: Path, split: str = "train") -> Path:
+  """The latents of a split under the workdir's autoencoder, encoded if they are not there."""
+  source = open_split(ensure_dataset(config, workdir), split)
+  params, _ = load_stage(workdir, "autoencoder")
+  return encode_dataset(config, params["autoencoder"], source, Path(workdir) / "latents",
+                        fingerprint=stage_fingerprint(workdir, "autoencoder"))
+
+
+def run_diffusion(config: ConfigDict, workdir: Path) -> PyTree:
+  """Stage 2, on the latents of stage 1."""
+  latents = encode_split(config, workdir)
+  source = open_split(ensure_dataset(config, workdir), "train")
+  shape = latent_shape(latents)
+  identity = config.diffusion.condition.identity
+  sick = ~np.asarray(source.index.findings.healthy)   # the null pathology needs no diffusion
+  loader = _loader(
+      config, "diffusion", source, with_images=False, weights=sick.astype(np.float64),
+      attach=LatentAttach(latents, "own" if identity == "own" else "mate"))
+  params = _train(
+      config, "diffusion", workdir, source.info["fingerprint"],
+      init_fn=lambda key: diffusion.init_params(config, shape, key),
+      loss_fn=diffusion.make_loss_fn(config), frozen={"stats": read_stats(latents)}, loader=loader)
+  (Path(workdir) / "diffusion" / "stats.json").write_text((latents / "stats.json").read_text())
+  return params
+
+
+def run_classifier(config: ConfigDict, workdir: Path) -> PyTree:
+  """The user's findings classifier, on the training images."""
+  folder = ensure_dataset(config, workdir)
+  source, held_out = open_split(folder, "train"), open_split(folder, "validation")
+  model = make_classifier(config.classifier.model, len(source.vocabulary))
+  probabilities = jax.jit(lambda params, x: jax.nn.sigmoid(
+      model.apply({"params": params["classifier"]}, x).status))
+
+  def eval_fn(params, step):
+    del step
+    scores, truth = [], []
+    for batch in eval_batches(held_out, min(_EVAL_BATCH, len(held_out))):
+      keep = batch["mask"]
+      scores.append(np.asarray(probabilities(params, batch["image"]))[keep])
+      truth.append(batch["findings"].status[keep])
+    return _balanced_accuracy(np.concatenate(scores), np.concatenate(truth), source.vocabulary)
+
+  return _train(
+      config, "classifier", workdir, source.info["fingerprint"],
+      init_fn=lambda key: classifier.init_params(config, "classifier", key),
+      loss_fn=classifier.make_loss_fn(config, "classifier"), frozen={},
+      loader=_loader(config, "classifier", source, mates=False), eval_fn=eval_fn)
+
+
+def _balanced_accuracy(scores: np.ndarray, status: np.ndarray, vocabulary) -> dict[str, float]:
+  """Per finding where both classes occur, and their mean."""
+  out = {}
+  for k, name in enumerate(vocabulary):
+    present, absent = status[:, k] == 1, status[:, k] == 0
+    if present.any() and absent.any():
+      seen = scores[:, k] > 0.5
+      out[f"balanced_accuracy/{name}"] = float(
+          0.5 * (seen[present].mean() + 1 - seen[absent].mean()))
+  return out | ({"balanced_accuracy": float(np.mean(list(out.values())))} if out else {})
+
+
+def run_judge(config: ConfigDict, workdir: Path) -> PyTree:
+  """The phantom's judge, on independent balanced images. It measures; nothing else may use it."""
+  if config.data.source != "phantom":
+    raise ValueError("the judge needs exact images, which only the phantom has "
+                     f"(data.source={config.data.source!r})")
+  judge, size = config.judge, config.data.resolution
+  key = stream(jax.random.key(judge.seed), "judge")
+
+  def render(i):
+    return balanced_batch(stream(key, "batch", i), _RENDER_BATCH, size=size,
+                          vocabulary=tuple(config.data.vocabulary))
+
+  def make_arrays():
+    made = [jax.device_get(render(i)) for i in range(-(-judge.num_images // _RENDER_BATCH))]
+    images, findings = jax.tree.map(lambda *parts: np.concatenate(parts), *made)
+    return {"image": images, "findings": findings}
+
+  loader = ArrayBatches(make_arrays, batch_size=judge.batch_size, seed=judge.seed)
+  return _train(
+      config, "judge", workdir, f"phantom-balanced-{judge.seed}-{judge.num_images}",
+      init_fn=lambda key: classifier.init_params(config, "judge", key),
+      loss_fn=classifier.make_loss_fn(config, "judge"), frozen={}, loader=loader)
+
+
+STAGES: dict[str, Callable[[ConfigDict, Path], PyTree]] = {
+    "autoencoder": run_autoencoder,
+    "diffusion": run_diffusion,
+    "classifier": run_classifier,
+    "judge": run_judge,
+}

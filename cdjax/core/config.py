@@ -134,6 +134,7 @@ def base_config() -> ConfigDict:
       findings="findings",      # labels: names only | findings: with side, zone, severity
       region_map=False,         # a map of the asked regions as input channels
       dropout_findings=0.1,
+      dropout_details=0.1,      # side, zone and severity, each: so that they may stay unsaid
       dropout_identity=0.2,
       identity="mate",          # mate | own (ablation: leaks) | none
   ))
@@ -205,3 +206,29 @@ def load_config(spec: str) -> ConfigDict:
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
   return module.get_config(arg).lock()
+
+
+def config_from_record(values: dict) -> ConfigDict:
+  """The configuration that a stage recorded as JSON, with tuples where the schema has them.
+
+  Args:
+    values: nested dicts and lists, as `train.record` writes them.
+
+  Returns:
+    A locked `ConfigDict` with the schema's keys; keys that are newer than the record have their
+    defaults.
+
+  Raises:
+    KeyError: a key that the schema does not know.
+  """
+  config = base_config()
+
+  def fill(section: ConfigDict, given: dict) -> None:
+    for key, value in given.items():
+      if isinstance(section.get(key), ConfigDict):
+        fill(section[key], value)
+      else:
+        section[key] = tuple(value) if isinstance(value, list) else value
+
+  fill(config, values)
+  return config

@@ -38,7 +38,7 @@ class NoRecordsError(ValueError):
 
 def write_dataset(records: Mapping[str, Iterable[dict]], output: str | Path, *,
                   vocabulary: Sequence[str], resolution: int, bits: int,
-                  info: Mapping | None = None, unlisted: str = "absent",
+                  info: Mapping | None = None, unlisted: str = "absent", reuse: bool = False,
                   overwrite: bool = False) -> str:
   """Writes a data set that `open_split` reads; all of it or nothing.
 
@@ -56,6 +56,8 @@ def write_dataset(records: Mapping[str, Iterable[dict]], output: str | Path, *,
     info: anything that JSON can hold, e.g. the configuration that made the records.
     unlisted: "absent" or "unknown": what a finding of the vocabulary is that a labelled image does
       not list.
+    reuse: where `output` holds a data set that was asked for with equal arguments, return at once
+      and leave `records` alone. For records that are a function of `info`, as the phantom's are.
     overwrite: replace a data set with other content.
 
   Returns:
@@ -67,6 +69,10 @@ def write_dataset(records: Mapping[str, Iterable[dict]], output: str | Path, *,
   """
   request = {"vocabulary": list(vocabulary), "resolution": resolution, "bits": bits,
              "unlisted": unlisted, "info": json.loads(json.dumps(info or {}))}
+  if reuse and (Path(output) / DATASET_FILE).is_file():
+    there = read_info(output)
+    if there["request"] == request:
+      return there["fingerprint"]
   with staged_output(output, request=request, overwrite=overwrite) as folder:
     write_records(records, folder, vocabulary=vocabulary, resolution=resolution, bits=bits,
                   unlisted=unlisted, info=info, request=request)

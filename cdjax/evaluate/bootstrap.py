@@ -36,7 +36,9 @@ def interval(
   weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1.0 / n), size=resamples)
   draws = statistic(weights.astype(np.float64))
   draws = draws[np.isfinite(draws)]
-  low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2]) if draws.size else (np.nan,) * 2
+  low, high = np.nan, np.nan
+  if draws.size:
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
   return {"value": value, "low": float(low), "high": float(high), "n": n}
 
 

@@ -77,10 +77,10 @@ def draw_findings(
   if kind not in KINDS:
     raise ValueError(f"kind={kind!r}; expected one of {sorted(KINDS)}")
   if kind == "unseen" and not held_out:
-    raise ValueError("kind='unseen' without held_out_combinations; nothing was kept out of training")
+    raise ValueError("kind='unseen' needs held_out_combinations; none was kept out of training")
   size = len(vocabulary)
   if kind == "multi" and size < 2:
-    raise ValueError(f"kind='multi' with vocabulary={tuple(vocabulary)}; expected two or more names")
+    raise ValueError(f"kind='multi' with vocabulary={tuple(vocabulary)}; expected two or more")
   sides, zones, log_weight = place_table(vocabulary, held_out)
   places = [[(s, z) for s, z, w in zip(*rows, strict=True) if w == 0]
             for rows in zip(sides, zones, log_weight, strict=True)]

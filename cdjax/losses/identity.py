@@ -33,7 +33,7 @@ def identity_contrastive(a: Array, b: Array, is_true_mate: Array, *, patient: Ar
   codes = jnp.concatenate([a.reshape(size, -1), b.reshape(size, -1)]).astype(jnp.float32)
   norm = jnp.sqrt(jnp.maximum((codes**2).sum(-1, keepdims=True), 1e-12))
   codes = codes / norm
-  logits = codes @ codes.T / temperature
+  logits = jnp.matmul(codes, codes.T, precision="highest") / temperature
   index = jnp.arange(2 * size)
   mate = (index + size) % (2 * size)
   group = index % size if patient is None else jnp.tile(jnp.asarray(patient), 2)

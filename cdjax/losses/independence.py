@@ -56,7 +56,7 @@ def _gram(x: Array, valid: Array) -> Array:
 def _centred(gram: Array, valid: Array) -> Array:
   """`H K H` over the valid examples; rows and columns of the others are 0."""
   weight = valid / jnp.maximum(valid.sum(), 1)
-  rows = gram @ weight
+  rows = jnp.matmul(gram, weight, precision="highest")
   centred = gram - rows[:, None] - rows[None] + weight @ rows
   return centred * valid[:, None] * valid[None]
 

@@ -37,6 +37,15 @@ def drop_findings(findings: FindingsArrays, drop: Array) -> FindingsArrays:
   return findings.replace(status=status)
 
 
+def drop_details(findings: FindingsArrays, side: Array, zone: Array, severity: Array
+                 ) -> FindingsArrays:
+  """Leaves side, zone or severity unsaid in the examples where its mask `[B]` is True."""
+  return findings.replace(
+      side=jnp.where(side[:, None], jnp.int8(0), findings.side),
+      zone=jnp.where(zone[:, None], jnp.int8(0), findings.zone),
+      severity=jnp.where(severity[:, None], -1.0, findings.severity))
+
+
 class Denoiser(nn.Module):
   """`(z_t, t, findings, z_id, has_identity) -> output` of z_t's shape.
 

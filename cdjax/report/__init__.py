@@ -1,1 +1,1 @@
-"""cdjax.report"""
+"""Floor 5: figures and the report page."""

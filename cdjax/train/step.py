@@ -21,19 +21,21 @@ RESERVED = ("loss", "grad_norm", "learning_rate", "finite")
 
 
 def ema_update(ema: PyTree, params: PyTree, decay: float, step: Array) -> PyTree:
-  """`d · ema + (1 - d) · params` with d = min(decay, (1 + s) / (10 + s)).
+  """`ema + (1 - d) · (params - ema)` with d = min(decay, (1 + s) / (10 + s)).
 
   The bound lets the average forget the initial parameters early in training.
 
   Args:
     ema: the average so far.
     params: the new parameters.
-    decay: in [0, 1); 0 gives `params`.
+    decay: in [0, 1); 0: no average, the result is `params`.
     step: s, steps done before this one.
   """
+  if decay == 0:
+    return jax.tree.map(jnp.copy, params)
   step = step.astype(jnp.float32)
   d = jnp.minimum(decay, (1 + step) / (10 + step))
-  return jax.tree.map(lambda e, p: d * e + (1 - d) * p, ema, params)
+  return jax.tree.map(lambda e, p: e + (1 - d) * (p - e), ema, params)
 
 
 def split_batch(batch: PyTree, parts: int) -> PyTree:

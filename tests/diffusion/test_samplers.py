@@ -86,8 +86,7 @@ def test_one_ddpm_step_has_the_posterior_moments(gaussian):
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 10])
-@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("num_steps,zero", [(1, True), (2, True), (5, True), (5, False)])
 def test_the_last_step_returns_x0_and_gradients_are_finite(gaussian, name, num_steps, zero):
   schedule = make_schedule("cosine", 50, zero)
   denoise_fn = gaussian.make_denoise_fn(schedule)

@@ -21,7 +21,7 @@ from cdjax.models.layers import (
 
 
 def init(module, *args):
-  return nn.meta.unbox(module.init(jax.random.key(0), *args))
+  return nn.meta.unbox(jax.jit(module.init)(jax.random.key(0), *args))
 
 
 def test_space_to_depth_moves_each_square_to_one_place():

@@ -23,13 +23,13 @@ def inputs():
 @pytest.fixture(scope="module")
 def model_and_params(inputs):
   model = UNet2DCondition(**TINY)
-  return model, nn.meta.unbox(model.init(jax.random.key(0), *inputs))
+  return model, nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), *inputs))
 
 
 def test_masked_tokens_have_no_gradient_and_attended_ones_do(model_and_params, inputs):
   model, params = model_and_params
   x, t, context, mask = inputs
-  loss = lambda c: (model.apply(params, x, t, c, mask) ** 2).sum()  # noqa: E731
+  loss = lambda c: (model.apply(params, x, t, c, mask) ** 2).sum()
   grad = np.abs(jax.jit(jax.grad(loss))(context)).sum(-1)
   assert (grad[mask] > 0).all()
   np.testing.assert_array_equal(grad[~mask], 0)
@@ -52,7 +52,7 @@ def test_masked_tokens_cannot_change_the_output_whatever_they_hold(model_and_par
 def test_examples_do_not_see_each_other(model_and_params, inputs):
   model, params = model_and_params
   x, t, context, mask = inputs
-  loss = lambda x: (model.apply(params, x, t, context, mask)[0] ** 2).sum()  # noqa: E731
+  loss = lambda x: (model.apply(params, x, t, context, mask)[0] ** 2).sum()
   grad = jax.jit(jax.grad(loss))(x)
   assert np.abs(grad[0]).min() > 0   # the whole of its own input
   np.testing.assert_array_equal(grad[1], 0)
@@ -72,7 +72,7 @@ def test_extra_input_channels_start_without_influence(inputs):
   x, t, context, mask = inputs
   extra = np.random.default_rng(1).normal(size=(*x.shape[:3], 3)).astype(np.float32)
   wide = np.concatenate([x, extra], -1)
-  params = nn.meta.unbox(model.init(jax.random.key(0), wide, t, context, mask))
+  params = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), wide, t, context, mask))
   kernel = params["params"]["conv_in"]["kernel"]
   np.testing.assert_array_equal(kernel[:, :, 2:], 0)
   assert np.abs(kernel[:, :, :2]).min() > 0
@@ -80,18 +80,18 @@ def test_extra_input_channels_start_without_influence(inputs):
   narrow = jax.tree.map(lambda p: p, params)
   narrow["params"]["conv_in"]["kernel"] = kernel[:, :, :2]
   apply_fn = jax.jit(model.apply)
-  expected = UNet2DCondition(**TINY).apply(narrow, x, t, context, mask)
+  expected = jax.jit(UNet2DCondition(**TINY).apply)(narrow, x, t, context, mask)
   np.testing.assert_allclose(apply_fn(params, wide, t, context, mask), expected,
                              rtol=0, atol=1e-5)
-  loss = lambda p: (model.apply(p, wide, t, context, mask) ** 2).sum()  # noqa: E731
+  loss = lambda p: (model.apply(p, wide, t, context, mask) ** 2).sum()
   grad = jax.jit(jax.grad(loss))(params)["params"]["conv_in"]["kernel"]
   assert np.abs(grad[:, :, 2:]).max() > 0   # and can learn one
 
 
 def test_zero_init_out_is_zero_at_the_start_only(inputs):
   model = UNet2DCondition(**TINY, zero_init_out=True)
-  params = nn.meta.unbox(model.init(jax.random.key(0), *inputs))
-  loss = lambda p: ((model.apply(p, *inputs) - 1) ** 2).sum()  # noqa: E731
+  params = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), *inputs))
+  loss = lambda p: ((model.apply(p, *inputs) - 1) ** 2).sum()
   value, grad = jax.jit(jax.value_and_grad(loss))(params)
   assert value == inputs[0].size
   assert np.abs(grad["params"]["conv_out"]["kernel"]).max() > 0
@@ -101,7 +101,7 @@ def test_remat_changes_neither_result_nor_gradient(inputs):
   results = []
   for remat in (False, True):
     model = UNet2DCondition(**TINY, dropout=0.1, remat=remat)
-    params = nn.meta.unbox(model.init(jax.random.key(0), *inputs))
+    params = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), *inputs))
 
     def loss(params, model=model):
       out = model.apply(params, *inputs, deterministic=False,
@@ -121,8 +121,7 @@ def test_every_parameter_names_an_axis_for_each_dimension(inputs, remat):
     assert isinstance(leaf, nn.LogicallyPartitioned)
     assert len(leaf.names) == leaf.value.ndim
     assert None not in leaf.names
-  params = nn.get_logical_partition_spec  # names of a few, by hand
-  specs = params(variables)["params"]
+  specs = nn.get_partition_spec(variables)["params"]   # a few by hand
   block = specs["down_blocks_0"]["attentions_0"]["transformer_blocks_0"]
   assert tuple(block["attn2"]["to_k"]["kernel"]) == ("embed", "heads")
   assert tuple(block["attn2"]["to_out_0"]["kernel"]) == ("heads", "embed")

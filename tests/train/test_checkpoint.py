@@ -75,6 +75,7 @@ def test_the_newest_are_kept_and_load_without_shardings(tmp_path):
   assert_equal(load_params(tmp_path / "c" / "3")[0], make(3).ema_params)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["arrays", "metadata", "position"])
 def test_a_damaged_newest_falls_back_and_is_named(tmp_path, caplog, damage):
   folder = tmp_path / "c"
@@ -97,6 +98,7 @@ def test_a_damaged_newest_falls_back_and_is_named(tmp_path, caplog, damage):
   assert (folder / "10.unreadable").is_dir()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_none_readable_is_an_error_and_changes_nothing(tmp_path):
   folder = tmp_path / "c"
   fill(folder, [5, 10])

@@ -159,12 +159,12 @@ def test_another_configuration_is_refused_but_logging_may_change(tmp_path, caplo
 
 
 def test_a_grid_places_every_image():
-  images = np.stack([np.full((2, 3), value) for value in (0.2, 0.4, 0.6)])
+  images = np.stack([np.full((2, 4), value) for value in (0.2, 0.4, 0.6)])
   grid = image_grid(images, columns=2)
-  assert grid.shape == (5, 7)
-  for value, place in ((51, grid[:2, :3]), (102, grid[:2, 4:]), (153, grid[3:, :3])):
+  assert grid.shape == (5, 9)
+  for value, place in ((51, grid[:2, :4]), (102, grid[:2, 5:]), (153, grid[3:, :4])):
     assert (place == value).all()
-  assert grid.sum() == 6 * (51 + 102 + 153)  # lines and the empty place are black
+  assert grid.sum() == 8 * (51 + 102 + 153)  # lines and the empty place are black
   assert image_grid(np.ones((2, 2, 3))).shape == (2, 2, 3)
   with pytest.raises(ValueError, match="expected"):
     image_grid(np.ones((1, 2, 2, 4)))

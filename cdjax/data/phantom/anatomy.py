@@ -19,9 +19,9 @@ NUM_WAVES = 8
 
 # Field: (shape, low, high) of a uniform draw.
 RANGES: dict[str, tuple[tuple[int, ...], float, float]] = {
-    "centre": ((2,), -0.035, 0.035),        # of the patient in the image
-    "scale": ((2,), 0.94, 1.05),            # width, height
-    "rotation": ((), -0.035, 0.035),        # radians
+    "centre": ((2,), -0.045, 0.045),        # of the patient in the image
+    "scale": ((2,), 0.93, 1.06),            # width, height
+    "rotation": ((), -0.045, 0.045),        # radians
     "scoliosis": ((), -0.025, 0.025),       # sideways bend of the spine
     "stoutness": ((), 0.0, 1.0),            # soft tissue around the cage
     "shoulder": ((2,), -0.76, -0.66),       # v of the shoulders' upper edge at u = 0.6

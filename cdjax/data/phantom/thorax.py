@@ -50,7 +50,7 @@ def _tissue(shape: Shape, m: Maps) -> Array:
   bv = m.v - 0.20 - 0.16 * a.breast[1] - 0.03 * pick(m.left, a.breast_side[:, 1])
   e = (bx / (0.24 + 0.12 * size)) ** 2 + (bv / (0.20 + 0.12 * size)) ** 2
   # Thick at its lower edge, fading upwards.
-  breast = size * 0.13 * jax.nn.sigmoid((1.0 - e) / 0.10) * jax.nn.sigmoid((bv + 0.05) / 0.12)
+  breast = size * 0.17 * jax.nn.sigmoid((1.0 - e) / 0.10) * jax.nn.sigmoid((bv + 0.05) / 0.12)
   return inside * (TISSUE * (0.92 + 0.16 * a.stoutness) * thick + flank + breast)
 
 
@@ -138,7 +138,7 @@ def _gas(shape: Shape, m: Maps) -> Array:
   for loop in a.bowel:
     off = ellipse(m.u - 1.2 * (loop[0] - 0.5), m.v - 0.84 - 0.14 * loop[1],
                   (0.05 + 0.09 * loop[2], 0.05 + 0.03 * loop[2]))
-    gas = gas + 0.07 * loop[2] * soft(off, m.pixel, 0.02)
+    gas = gas + 0.10 * loop[2] * soft(off, m.pixel, 0.02)
   return -gas * soft(-m.above - 0.035, m.pixel, 0.012)
 
 
@@ -168,8 +168,9 @@ def compose(shape: Shape, m: Maps, layers: Layers) -> Array:
   dx, dv = m.x - 0.17, m.v + 0.10 - 0.07 * hilum[0]
   knot = jnp.exp(-(dx / (0.06 + 0.03 * hilum[1])) ** 2 - (dv / (0.09 + 0.04 * hilum[1])) ** 2)
   strength = layers.vessels * pick(m.left, shape.vessels)
-  vascular = open_lung * (0.20 * strength * m.vessels + (0.07 + 0.05 * hilum[2]) * knot)
-  below = soft(-m.above, m.pixel) * soft(m.border + 0.05, m.pixel, 0.05)
+  vascular = open_lung * (0.22 * strength * m.vessels + (0.07 + 0.05 * hilum[2]) * knot)
+  belly = jnp.maximum(-m.above, m.v - 0.70)
+  below = soft(belly, m.pixel) * soft(m.border + 0.10, m.pixel, 0.05)
   organs = ABDOMEN * below * (1.0 - 0.75 * m.heart) + HEART * m.heart * m.density
   bones = _ribs(shape, m, layers.rib_step) * (1.0 - 0.5 * m.heart) + _girdle(shape, m)
   total = tissue + body * (organs - lung + vascular + _gas(shape, m) + _midline(shape, m) + bones)

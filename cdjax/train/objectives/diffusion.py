@@ -17,7 +17,7 @@ from cdjax.diffusion.prediction import q_sample
 from cdjax.diffusion.schedule import make_schedule
 from cdjax.diffusion.weighting import diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
-from cdjax.models.denoiser import drop_findings, make_denoiser
+from cdjax.models.denoiser import drop_details, drop_findings, make_denoiser
 
 
 def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Array) -> dict:
@@ -59,7 +59,9 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     z_id = (z_id - stats.id_mean) / stats.id_std
 
     uniform = lambda name: jax.random.uniform(stream(rng, name), (n,))
-    findings = drop_findings(batch["findings"],
+    details = [uniform(f"drop_{part}") < condition.dropout_details
+               for part in ("side", "zone", "severity")]
+    findings = drop_findings(drop_details(batch["findings"], *details),
                              uniform("drop_findings") < condition.dropout_findings)
     has_identity = uniform("drop_identity") >= condition.dropout_identity
     if condition.identity == "none":

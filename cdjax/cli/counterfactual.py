@@ -1,0 +1,242 @@
+"""This patient, but with other findings: images in, counterfactual images out.
+
+--findings replaces the whole set of findings, --add and --remove edit it, --healthy empties it.
+The text is `severity side zone finding; …`, for example "large left lower pleural effusion; no
+cardiomegaly". The findings that the image shows come from --factual, else from --manifest, else
+from the workdir's classifier, and are printed.
+
+examples:
+  cdjax counterfactual --workdir demo --image a.png --findings "large left pleural effusion"
+  cdjax counterfactual --workdir demo --image a.png --image b.dcm --healthy --output healthy
+  cdjax counterfactual --workdir demo --image folder --factual "right upper nodule" \\
+      --add "mild left lower consolidation" --num 4
+
+Writes STEM.counterfactual-N.png and STEM.difference-N.png (red denser, blue less dense) for every
+image, contact_sheet.png, and answers.jsonl. Generated files say in their metadata that they are
+synthetic, and how they were made.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+BATCH = 16
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument("--workdir", required=True, type=Path, help="folder of a trained run")
+  parser.add_argument("--image", required=True, type=Path, action="append", metavar="FILE|DIR",
+                      help="a PNG, JPEG or DICOM file, or a folder of them; may be repeated")
+  parser.add_argument("--factual", metavar="TEXT", help="what the images show")
+  parser.add_argument("--manifest", type=Path, metavar="FILE",
+                      help="CSV or JSONL with columns image and findings, to look the images up in")
+  asked = parser.add_argument_group("the question").add_mutually_exclusive_group(required=True)
+  asked.add_argument("--findings", metavar="TEXT", help="these findings and no others")
+  asked.add_argument("--add", metavar="TEXT", help="these too, or instead of the same-named")
+  asked.add_argument("--remove", metavar="NAME", action="append", help="without this one")
+  asked.add_argument("--healthy", action="store_true", help="without any")
+  parser.add_argument("--num", type=int, default=1, metavar="N", help="different answers to give")
+  parser.add_argument("--guidance", type=float, metavar="S",
+                      help="how strongly to follow the findings; 1: no guidance")
+  parser.add_argument("--guidance-identity", type=float, metavar="S",
+                      help="how strongly to follow the identity")
+  parser.add_argument("--fit", choices=("crop", "pad"), default="crop",
+                      help="how an oblong image becomes square")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--output", type=Path, metavar="DIR",
+                      help="where to write (default: WORKDIR/counterfactuals)")
+
+
+def run(args: argparse.Namespace) -> int:
+  """Answers; returns 0 where at least one image could be used, else 1."""
+  import jax
+  import numpy as np
+
+  from cdjax.core.rng import stream
+  from cdjax.counterfactual.answer import answer
+  from cdjax.data.image_io import read_radiograph
+  from cdjax.data.quarantine import Unusable
+  from cdjax.evaluate.trained import load_trained
+  from cdjax.findings import findings_to_arrays, render_findings
+
+  if args.num < 1:
+    raise ValueError(f"--num {args.num}; expected 1 or more")
+  question = parse_question(args)   # a wrong word is found before anything is loaded
+  paths = list_images(args.image)
+  trained = load_trained(args.workdir)
+  config, vocabulary = trained.config, trained.vocabulary
+  images, kept = [], []
+  for path in paths:
+    try:
+      pixels = read_radiograph(path, resolution=config.data.resolution, bits=16, fit=args.fit)
+    except (Unusable, OSError) as error:
+      print(f"{path}: left out: {error}", file=sys.stderr)
+      continue
+    images.append(pixels.astype(np.float32)[..., None] * (2 / 65535) - 1)
+    kept.append(path)
+  if not kept:
+    print("cdjax: error: none of the images can be read", file=sys.stderr)
+    return 1
+  x = np.stack(images)
+  factual, where_from = factual_findings(args, kept, x, trained)
+  asked = [question(findings, path) for findings, path in zip(factual, kept, strict=True)]
+  findings = findings_to_arrays(factual, vocabulary)
+  do_findings = findings_to_arrays(asked, vocabulary)
+
+  cfg = config.counterfactual
+  with cfg.unlocked():
+    cfg.guidance_findings = cfg.guidance_findings if args.guidance is None else args.guidance
+    if args.guidance_identity is not None:
+      cfg.guidance_identity = args.guidance_identity
+  ask = jax.jit(lambda params, *question: answer(trained.model, params, *question, cfg=cfg))
+  answers = []
+  for n in range(args.num):
+    key = stream(jax.random.key(args.seed), "counterfactual", n)
+    answers.append(np.asarray(in_batches(
+        lambda key, *rows: ask(trained.params, key, *rows).image, key, x, findings, do_findings)))
+
+  output = args.output or args.workdir / "counterfactuals"
+  for path, before, after, source in zip(kept, factual, asked, where_from, strict=True):
+    print(f"{path.name}: shows {render_findings(before)} (from {source}); "
+          f"asked {render_findings(after)}")
+  write_answers(args, output, kept, x, factual, where_from, asked, answers, trained)
+  print(f"{len(kept)} images, {args.num} answers each, in {output}")
+  return 0
+
+
+def parse_question(args: argparse.Namespace):
+  """Returns `(factual findings, path) -> asked findings`."""
+  from cdjax.findings import edit_findings, parse_findings
+  if args.healthy:
+    return lambda factual, path: []
+  if args.findings is not None:
+    findings = parse_findings(args.findings)
+    return lambda factual, path: findings
+  add = parse_findings(args.add) if args.add is not None else []
+  remove = args.remove or []
+
+  def edit(factual, path):
+    try:
+      return edit_findings(factual, add=add, remove=remove)
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from error
+
+  return edit
+
+
+def list_images(given: list[Path]) -> list[Path]:
+  """Files, and the images of folders, sorted within each; no file twice."""
+  paths = []
+  for path in given:
+    if path.is_dir():
+      inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+      if not inside:
+        raise ValueError(f"--image {path}: the folder has no file ending in {', '.join(SUFFIXES)}")
+      paths += inside
+    elif path.is_file():
+      paths.append(path)
+    else:
+      raise FileNotFoundError(f"--image {path}: no such file or folder")
+  return list(dict.fromkeys(paths))
+
+
+def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) -> tuple[list, list]:
+  """What each image shows, and where each of these is from, as words."""
+  import numpy as np
+
+  from cdjax.core.types import FindingsArrays
+  from cdjax.data.manifest import read_manifest
+  from cdjax.evaluate.trained import make_findings_fn
+  from cdjax.findings import arrays_to_findings, parse_findings
+  if args.factual is not None:
+    return [parse_findings(args.factual)] * len(paths), ["--factual"] * len(paths)
+  listed = {}
+  if args.manifest is not None:
+    rows, problems = read_manifest(args.manifest)
+    for problem in problems:
+      print(f"{args.manifest}: {problem}", file=sys.stderr)
+    listed = {(args.manifest.parent / row.image).resolve(): row.findings for row in rows
+              if row.findings is not None}
+  if trained.classifier is None and any(p.resolve() not in listed for p in paths):
+    raise ValueError("what the images show is not known: give --factual or a --manifest that lists "
+                     "them (the workdir has no trained classifier)")
+  findings, sources = [], []
+  classify = None
+  for i, path in enumerate(paths):
+    if path.resolve() in listed:
+      findings.append([f for f in listed[path.resolve()] if f.status == "present"])
+      sources.append("the manifest")
+      continue
+    classify = classify or make_findings_fn(trained.config, trained.classifier, "classifier")
+    seen = {name: np.asarray(value) for name, value in classify(x[i:i + 1]).items()}
+    present = seen["finding"] > 0.5
+    bits = lambda p, present: np.where(
+        present, ((p > 0.5) * 2 ** np.arange(p.shape[-1])).sum(-1), 0).astype(np.int8)
+    arrays = FindingsArrays(
+        status=present.astype(np.int8), severity=np.where(present, seen["severity"], -1.0),
+        side=bits(seen["side"], present), zone=bits(seen["zone"], present))
+    found = arrays_to_findings(arrays, trained.vocabulary)[0]
+    findings.append([f for f in found if f.status == "present"])
+    sources.append("the classifier")
+  return findings, sources
+
+
+def in_batches(fn, key, *rows):
+  """`fn(key, *rows)` over slices of at most `BATCH` examples, the last one filled up."""
+  import jax
+  import numpy as np
+  n = len(jax.tree.leaves(rows)[0])
+  size, parts = min(n, BATCH), []
+  for start in range(0, n, size):
+    index = np.minimum(np.arange(start, start + size), n - 1)
+    picked = jax.tree.map(lambda a, index=index: a[index], rows)
+    out = fn(jax.random.fold_in(key, start), *picked)
+    parts.append(np.asarray(out)[:n - start])
+  return np.concatenate(parts)
+
+
+def write_answers(args, output: Path, paths, x, factual, where_from, asked, answers, trained):
+  """Counterfactuals, difference maps, the contact sheet and answers.jsonl."""
+  import json
+
+  import cdjax
+  from cdjax.findings import render_findings
+  from cdjax.report.figures import contact_sheet, grey, save_png, signed
+  output.mkdir(parents=True, exist_ok=True)
+  unit = lambda image: (image + 1) / 2
+  stems = unique_stems(paths)
+  sheet, labels, lines = [], [], []
+  for i, path in enumerate(paths):
+    row = [grey(unit(x[i]))]
+    for n, images in enumerate(answers):
+      provenance = {
+          "version": cdjax.__version__, "model": trained.fingerprint, "source": path.name,
+          "factual": render_findings(factual[i]), "factual_from": where_from[i],
+          "asked": render_findings(asked[i]), "seed": args.seed, "answer": n,
+          "counterfactual": trained.config.counterfactual.to_dict()}
+      difference = unit(images[i]) - unit(x[i])
+      name = f"{stems[i]}.counterfactual-{n}.png"
+      save_png(output / name, grey(unit(images[i])), provenance)
+      save_png(output / f"{stems[i]}.difference-{n}.png", signed(difference), provenance)
+      row += [grey(unit(images[i])), signed(difference)]
+      lines.append(json.dumps({"image": name, "synthetic": True, **provenance}))
+    sheet.append(row)
+    labels.append(f"{path.name}: {render_findings(factual[i])} -> {render_findings(asked[i])}")
+  columns = ["factual"]
+  for n in range(args.num):
+    columns += [f"counterfactual {n}", "difference"]
+  size = max(128, min(x.shape[1], 256))
+  picture = contact_sheet(sheet, columns=columns, labels=labels, size=size)
+  save_png(output / "contact_sheet.png", picture, {"model": trained.fingerprint})
+  (output / "answers.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def unique_stems(paths: list[Path]) -> list[str]:
+  """File names without suffix; a number is added where two are the same."""
+  stems, seen = [], {}
+  for path in paths:
+    count = seen[path.stem] = seen.get(path.stem, 0) + 1
+    stems.append(path.stem if count == 1 else f"{path.stem}-{count}")
+  return stems

@@ -1,25 +1,34 @@
-"""`cdjax prepare`: a folder of radiographs and a manifest to a data set that training reads."""
+"""Turns a folder of radiographs and a manifest into a data set that training reads.
+
+Reads the PNG, JPEG (8 or 16 bit) and DICOM files that the manifest names, makes them square and
+grey, splits them by patient and writes ArrayRecord shards. Rows that cannot be used are listed with
+the reason in OUTPUT/quarantine.csv; the rest goes through. Only a complete data set appears in
+OUTPUT: after a stop or a kill, give the same command again.
+
+The manifest is .csv or .jsonl, one row an image, with the columns image, patient_id, findings and,
+optionally, image_id, study, report, view, sex, age, split.
+  findings  'large left lower pleural effusion; no cardiomegaly', 'Edema|Mass', 'No Finding';
+            an empty cell: nobody labelled the image
+  study     a number, an ISO date or a name; images of one patient with equal study are one visit,
+            without a study each image counts as a visit of its own
+  split     train, validation or test; without it patients are drawn at random
+
+examples:
+  cdjax prepare --images xrays --manifest xrays.csv --output data
+  cdjax prepare --images xrays --manifest xrays.csv --output data --resolution 128 \\
+    --columns image=path patient_id=subject study=day,visit --vocabulary pneumonia,edema,mass
+"""
 
 import argparse
 import os
-import sys
-
-DESCRIPTION = """Reads the PNG, JPEG (8 or 16 bit) and DICOM files that a manifest names, makes them
-square and grey, splits them by patient and writes ArrayRecord shards. Rows that cannot be used are
-listed with the reason in OUTPUT/quarantine.csv; the rest goes through."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the options."""
-  parser.description = DESCRIPTION
+  """Declares the command's arguments."""
   parser.add_argument("--images", required=True, metavar="DIR",
                       help="folder that the manifest's image paths are relative to")
   parser.add_argument("--manifest", required=True, metavar="FILE",
-                      help=".csv or .jsonl with the columns image, patient_id, findings and, "
-                      "optionally, image_id, study, report, view, sex, age, split. Findings: "
-                      "'large left lower pleural effusion; no cardiomegaly', 'Edema|Mass', "
-                      "'No Finding'; an empty cell: not labelled. Images of one patient with equal "
-                      "study are one visit; without a study each image counts as its own visit")
+                      help=".csv or .jsonl, one row an image")
   parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
   parser.add_argument("--resolution", type=int, default=64, metavar="PIXELS",
                       help="side of the stored images (default: %(default)s)")
@@ -35,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="columns of other names, e.g. image=path patient_id=subject; "
                       "study=day,visit takes the first that is not empty")
   parser.add_argument("--unlisted", choices=("absent", "unknown"), default="absent",
-                      help="what a finding is that a labelled image does not list "
-                      "(default: %(default)s)")
+                      help="what a finding is that a labelled image does not list; 'No Finding' "
+                      "always means absent (default: %(default)s)")
   parser.add_argument("--val-share", type=float, default=0.1, metavar="SHARE",
                       help="share of the patients for validation, where the manifest gives no "
                       "split (default: %(default)s)")
@@ -62,20 +71,15 @@ def _column(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Runs the command; 0 where at least one image went through."""
-  from cdjax.data.manifest import ManifestError
+  """Prepares the data set and prints what went in; raises where nothing did."""
   from cdjax.data.prepare import prepare
   from cdjax.data.quarantine import count_kinds
 
-  try:
-    info, problems, unchanged = prepare(
-        args.images, args.manifest, args.output, resolution=args.resolution, bits=args.bits,
-        fit=args.fit, vocabulary=args.vocabulary, columns=dict(args.columns),
-        unlisted=args.unlisted, val_share=args.val_share, test_share=args.test_share,
-        seed=args.seed, workers=args.workers, overwrite=args.overwrite)
-  except (ManifestError, OSError, ValueError) as error:
-    print(f"cdjax prepare: {error}", file=sys.stderr)
-    return 1
+  info, problems, unchanged = prepare(
+      args.images, args.manifest, args.output, resolution=args.resolution, bits=args.bits,
+      fit=args.fit, vocabulary=args.vocabulary, columns=dict(args.columns),
+      unlisted=args.unlisted, val_share=args.val_share, test_share=args.test_share,
+      seed=args.seed, workers=args.workers, overwrite=args.overwrite)
   print_summary(info)
   total = sum(split["images"] for split in info["splits"].values())
   print(f"\n{total} images went through, {len(problems)} rows were quarantined"

@@ -70,8 +70,8 @@ def base_config() -> ConfigDict:
   # Stage 1: the disentangled autoencoder (DESIGN section 3).
   c.autoencoder = _optim(batch_size=12, num_train_steps=2400)
   c.autoencoder.model = ConfigDict(dict(
-      patch=2,                  # space-to-depth before the first convolution
-      block_out_channels=(32, 64, 64),
+      patch=4,                  # space-to-depth before the first convolution
+      block_out_channels=(64, 64),
       layers_per_block=1,
       norm_num_groups=8,
       mid_attention=True,

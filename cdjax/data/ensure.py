@@ -64,7 +64,7 @@ def _ensure_phantom(config: ConfigDict, folder: Path) -> Path:
     fingerprint = write_dataset(
         {split: records(split) for split in patients}, folder, vocabulary=data.vocabulary,
         resolution=data.resolution, bits=data.bits,
-        info={"phantom": law | {"patients": phantom.patients}})
+        info={"phantom": law | {"patients": phantom.patients}}, reuse=True)
   logging.info("phantom of %d patients in %s, fingerprint %s", phantom.patients, folder,
                fingerprint[:12])
   return folder

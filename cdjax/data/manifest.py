@@ -5,7 +5,6 @@ Columns: `image` (path inside the image folder), `patient_id`, `findings`; optio
 `sex`, `age`, `split`.
 """
 
-import csv
 import dataclasses
 import json
 import math
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cdjax.data.quarantine import Problem, Unusable
+from cdjax.data.tables import ManifestError, read_csv, read_jsonl
 from cdjax.findings import Finding, canonical_name, finding_from_dict, parse_findings
 
 REQUIRED = ("image", "patient_id", "findings")
@@ -22,13 +22,8 @@ OPTIONAL = ("image_id", "study", "report", "view", "sex", "age", "split")
 SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation",
                "valid": "validation", "val": "validation", "dev": "validation", "test": "test",
                "testing": "test"}
-_MAX_CELL = 1 << 24  # characters; csv's own limit is too small for some reports
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
 _YEARS = {"": 1, "Y": 1, "M": 12, "W": 52.18, "D": 365.25}
-
-
-class ManifestError(ValueError):
-  """The manifest as a whole cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +71,7 @@ def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
     ManifestError: no such file, another format, or a required column is missing altogether.
   """
   path = Path(path)
-  readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
+  readers = {".csv": read_csv, ".jsonl": read_jsonl}
   if path.suffix.lower() not in readers:
     raise ManifestError(f"manifest {path}; expected a file that ends in .csv or .jsonl")
   if not path.is_file():
@@ -87,7 +82,8 @@ def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
   for number, values in raw:
     image = ""
     try:
-      fields = {name: _first(values, keys) for name, keys in sources.items()}
+      fields = {name: _first(values, keys, name in REQUIRED)
+                for name, keys in sources.items()}
       image = _text(fields["image"], "image")
       row = _parse_row(number, fields)
       for kind, known, key in (("image id", ids, row.image_id), ("image", files, row.image)):
@@ -118,61 +114,14 @@ def _sources(path: Path, there: Sequence[str], columns: Mapping[str, str]
   return {name: keys for name, keys in sources.items() if set(keys) <= set(there)}
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict]], list[Problem]]:
-  """Column names, (row number, cells), problems."""
-  csv.field_size_limit(_MAX_CELL)
-  raw, problems, number = [], [], 1
-  with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-    reader = csv.reader(file, strict=True)
-    header = [name.strip() for name in next(reader, [])]
-    if len(set(header)) < len(header):
-      raise ManifestError(f"{path}: a column name occurs twice in {', '.join(header)}")
-    while True:
-      number += 1
-      try:
-        cells = next(reader)
-      except StopIteration:
-        return header, raw, problems
-      except csv.Error as error:
-        problems.append(Problem(number, "", "unreadable row", f"bad CSV: {error} (line "
-                                f"{reader.line_num}); is a quote left open?"))
-        continue
-      if len(cells) == len(header):
-        raw.append((number, dict(zip(header, cells, strict=True))))
-      elif cells:
-        problems.append(Problem(number, "", "unreadable row", f"{len(cells)} cells, but the header "
-                                f"has {len(header)}; cells with commas need quotes"))
-
-
-def _read_jsonl(path: Path) -> tuple[list[str], list[tuple[int, dict]], list[Problem]]:
-  """Keys of any line, (line number, values), problems."""
-  raw, problems, keys = [], [], {}
-  with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-    for number, line in enumerate(file, start=1):
-      if not line.strip():
-        continue
-      try:
-        values = json.loads(line)
-      except (json.JSONDecodeError, RecursionError) as error:
-        problems.append(Problem(number, "", "unreadable row", f"bad JSON: {error}"))
-        continue
-      if isinstance(values, dict):
-        raw.append((number, values))
-        keys.update(dict.fromkeys(values))
-      else:
-        problems.append(Problem(number, "", "unreadable row", "bad JSON: expected an object, got "
-                                f"{type(values).__name__}"))
-  return list(keys), raw, problems
-
-
-def _first(values: Mapping[str, Any], keys: Sequence[str]) -> Any:
-  """The first value that says something.
+def _first(values: Mapping[str, Any], keys: Sequence[str], required: bool) -> Any:
+  """The first value that says something; None where there is no such column.
 
   Raises:
-    Unusable: none of the columns is there (JSONL lines may differ).
+    Unusable: the column is required (JSONL lines may differ).
   """
   if not any(key in values for key in keys):
-    if keys[0] in OPTIONAL:
+    if not required:
       return None
     raise Unusable("missing column", f"no {' or '.join(map(repr, keys))}; this row has "
                                      f"{', '.join(values)}")

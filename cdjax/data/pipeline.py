@@ -16,6 +16,7 @@ from absl import flags
 
 from cdjax.core.types import FindingsArrays
 from cdjax.data.groups import choose_mates, epoch_order, make_groups
+from cdjax.data.pool import leave_with_parent
 from cdjax.data.source import Split
 
 AttachFn = Callable[[np.ndarray, np.ndarray | None], dict[str, np.ndarray]]
@@ -130,7 +131,7 @@ class Batches(Iterator[dict[str, Any]]):
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its flags when it starts processes.
       dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(
-          num_workers=workers, per_worker_buffer_size=share))
+          num_workers=workers, per_worker_buffer_size=share), worker_init_fn=leave_with_parent)
     return dataset
 
   def get_state(self) -> dict[str, Any]:

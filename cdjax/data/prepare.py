@@ -1,19 +1,18 @@
 """A folder of radiographs and a manifest to a prepared data set and a list of what is left out."""
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import hashlib
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cdjax.data.image_io import FITS, load_image, pixel_dtype
-from cdjax.data.manifest import ManifestError, Row, read_manifest
+from cdjax.data.manifest import Row, read_manifest
+from cdjax.data.pool import ordered_map, worker_pool
 from cdjax.data.quarantine import Problem, Unusable, write_quarantine
 from cdjax.data.splits import split_rows
 from cdjax.data.staging import (
@@ -21,9 +20,11 @@ from cdjax.data.staging import (
   QUARANTINE_FILE,
   check_output,
   read_info,
+  restore_output,
   staged_output,
 )
-from cdjax.data.write import NoRecordsError, write_records
+from cdjax.data.tables import ManifestError
+from cdjax.data.write import UNLISTED, NoRecordsError, complete_findings, write_records
 from cdjax.findings import canonical_name
 
 
@@ -57,9 +58,10 @@ def prepare(images: str | Path, manifest: str | Path, output: str | Path, *, res
   """
   root, manifest, output = Path(images), Path(manifest), Path(output)
   pixel_dtype(bits)  # Options are checked before the work starts.
-  if fit not in FITS or resolution < 8 or workers < 0:
-    raise ValueError(f"fit={fit!r}, resolution={resolution}, workers={workers}; expected fit in "
-                     f"{FITS}, resolution >= 8, workers >= 0")
+  if fit not in FITS or unlisted not in UNLISTED or resolution < 8 or workers < 0:
+    raise ValueError(f"fit={fit!r}, unlisted={unlisted!r}, resolution={resolution}, workers="
+                     f"{workers}; expected fit in {FITS}, unlisted in {UNLISTED}, resolution >= 8, "
+                     "workers >= 0")
   if not root.is_dir():
     raise ManifestError(f"the image folder {root} does not exist")
   rows, problems = read_manifest(manifest, columns)
@@ -68,13 +70,14 @@ def prepare(images: str | Path, manifest: str | Path, output: str | Path, *, res
   if not vocabulary:
     raise ManifestError(_nothing_left(
         "no row names a finding, so there is no vocabulary; pass --vocabulary", problems))
-  rows = _inside_vocabulary(rows, vocabulary, problems)
+  rows = _inside_vocabulary(rows, vocabulary, unlisted, problems)
   splits, more = split_rows(rows, val_share=val_share, test_share=test_share, seed=seed)
   problems += more
   request = {"manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
              "resolution": resolution, "bits": bits, "fit": fit, "vocabulary": list(vocabulary),
              "columns": dict(columns or {}), "unlisted": unlisted, "val_share": val_share,
              "test_share": test_share, "seed": seed}
+  restore_output(output)
   check_output(output, request=request, overwrite=overwrite)
   before = read_info(output)["fingerprint"] if (output / DATASET_FILE).is_file() else None
   load = functools.partial(load_image, root, resolution=resolution, bits=bits, fit=fit)
@@ -84,9 +87,8 @@ def prepare(images: str | Path, manifest: str | Path, output: str | Path, *, res
       with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=sum(map(len, splits.values())), unit="image",
                                        desc="prepare", disable=None))
-        pool = workers and stack.enter_context(concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn")))
-        loaded = functools.partial(_ordered_map, load, pool=pool, ahead=4 * workers)
+        pool = stack.enter_context(worker_pool(workers))
+        loaded = functools.partial(ordered_map, load, pool=pool, ahead=4 * workers)
         records = {split: _records(part, studies, loaded, problems, bar)
                    for split, part in splits.items()}
         info = write_records(
@@ -102,11 +104,11 @@ def prepare(images: str | Path, manifest: str | Path, output: str | Path, *, res
   return info, problems, info["fingerprint"] == before
 
 
-def _inside_vocabulary(rows: Sequence[Row], vocabulary: tuple[str, ...], problems: list[Problem]
-                       ) -> list[Row]:
-  """Drops rows with a finding that is not in the vocabulary, and adds them to `problems`.
+def _inside_vocabulary(rows: Sequence[Row], vocabulary: tuple[str, ...], unlisted: str,
+                       problems: list[Problem]) -> list[Row]:
+  """Drops rows whose findings contradict themselves or leave the vocabulary; adds to `problems`.
 
-  Left in without it, such an image would count as one in which less is found.
+  Left in without the foreign finding, an image would count as one in which less is found.
   """
   kept = []
   for row in rows:
@@ -116,11 +118,16 @@ def _inside_vocabulary(rows: Sequence[Row], vocabulary: tuple[str, ...], problem
       problems.append(Problem(row.number, row.image, "unknown finding",
                               f"{', '.join(sorted(foreign))} not in the vocabulary; known: "
                               f"{', '.join(vocabulary)}"))
-    elif row.findings is None:
-      kept.append(row)
-    else:
-      kept.append(dataclasses.replace(row, findings=[
-          finding for finding in row.findings if finding.name in vocabulary]))
+      continue
+    listed = [finding for finding in row.findings or () if finding.name in vocabulary]
+    if row.findings is None or (row.findings and not listed and unlisted == "unknown"):
+      listed = None  # Not [], which would say "healthy".
+    try:
+      complete_findings(listed, vocabulary, unlisted)
+    except ValueError as error:
+      problems.append(Problem(row.number, row.image, "contradicting findings", str(error)))
+      continue
+    kept.append(dataclasses.replace(row, findings=listed))
   return kept
 
 
@@ -155,37 +162,21 @@ def number_studies(rows: Iterable[Row]) -> dict[int, int]:
 def _records(rows: Sequence[Row], studies: Mapping[int, int], loaded: Callable,
              problems: list[Problem], bar: tqdm) -> Iterator[dict]:
   """Records of the rows whose images can be read; the others are added to `problems`."""
-  for row, result in zip(rows, loaded([row.image for row in rows]), strict=True):
+  for row, wait in zip(rows, loaded([row.image for row in rows]), strict=True):
     bar.update()
-    if isinstance(result, Unusable):
-      problems.append(Problem(row.number, row.image, result.kind, str(result)))
+    try:
+      image, png = wait()
+    except Unusable as error:
+      problems.append(Problem(row.number, row.image, error.kind, str(error)))
       continue
-    image, png = result
     yield {"image": image, "png": png, "image_id": row.image_id, "patient_id": row.patient_id,
            "study": studies[row.number], "findings": row.findings, "report": row.report,
            "view": row.view, "sex": row.sex, "age": row.age}
 
 
-def _ordered_map(load: Callable, names: Sequence[str], *,
-                 pool: concurrent.futures.Executor | None, ahead: int) -> Iterator:
-  """`load` of each name in order, or the `Unusable` it raised; at most `ahead` wait in memory."""
-  results: collections.deque = collections.deque()
-  for name in names:
-    results.append(pool.submit(load, name).result if pool else functools.partial(load, name))
-    if len(results) > ahead:
-      yield _result(results.popleft())
-  while results:
-    yield _result(results.popleft())
-
-
-def _result(wait: Callable):
-  try:
-    return wait()
-  except Unusable as error:
-    return error
-
-
-def _nothing_left(what: str, problems: Sequence[Problem], shown: int = 5) -> str:
+def _nothing_left(what: str, problems: Sequence[Problem], shown: int = 3) -> str:
   """`what`, and the first problems."""
-  lines = [f"  row {p.row}: {p.kind}: {p.reason}" for p in problems[:shown]]
-  return "\n".join([what, *lines, *(["  …"] if len(problems) > shown else [])])
+  parts = [f"row {p.row}: {p.kind}: {p.reason}" for p in problems[:shown]]
+  if len(problems) > shown:
+    parts.append(f"and {len(problems) - shown} more rows")
+  return "; ".join([what, *parts])

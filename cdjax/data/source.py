@@ -83,6 +83,8 @@ class Split:
 
   def __getitem__(self, i: int) -> dict:
     """Everything about one record, in the form that `write_dataset` takes."""
+    if not 0 <= i < len(self):
+      raise IndexError(f"record {i} of {len(self)} in {self.name}")
     example = self.records[i]
     texts = {key: example[key].decode() for key in
              ("image_id", "patient_id", "report", "view", "sex")}

@@ -51,6 +51,17 @@ def check_output(output: Path, *, request: dict, overwrite: bool) -> None:
                           "manifest; choose another folder or pass --overwrite")
 
 
+def _old(output: Path) -> Path:
+  """Where the previous data set waits while the new one takes its place."""
+  return output.with_name(f".{output.name}.old")
+
+
+def restore_output(output: Path) -> None:
+  """Undoes half of a replacement: a run was killed between its two renames."""
+  if _old(output).exists() and not output.exists():
+    _old(output).rename(output)
+
+
 @contextlib.contextmanager
 def staged_output(output: str | Path, *, request: dict, overwrite: bool) -> Iterator[Path]:
   """Yields a folder beside `output` that takes its place when the block ends without error.
@@ -65,9 +76,8 @@ def staged_output(output: str | Path, *, request: dict, overwrite: bool) -> Iter
   """
   output = Path(output).absolute()
   staged = output.with_name(f".{output.name}.partial")
-  old = output.with_name(f".{output.name}.old")
-  if old.exists() and not output.exists():
-    old.rename(output)  # A run was killed between the two renames below.
+  old = _old(output)
+  restore_output(output)
   check_output(output, request=request, overwrite=overwrite)
   with _disk_full_message(output), _locked(staged):
     _empty(staged)
@@ -128,7 +138,7 @@ def _disk_full_message(output: Path) -> Iterator[None]:
       full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
       if full or os.strerror(errno.ENOSPC) in str(cause):
         free = shutil.disk_usage(output.parent).free
-        raise OSError(errno.ENOSPC, f"disk full while writing {output}: {free / 2**20:.0f} MiB "
-                      "were left; nothing was kept, free some space and run it again") from error
+        raise OSError(errno.ENOSPC, f"disk full while writing {output}; nothing was kept, now "
+                      f"{free / 2**20:.0f} MiB are free: make room and run it again") from error
       cause = cause.__cause__ or cause.__context__
     raise

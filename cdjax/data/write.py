@@ -29,6 +29,7 @@ from cdjax.findings import (
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
+UNLISTED = ("absent", "unknown")
 _VERSIONS = ("cdjax", "tensorflow-datasets", "array-record", "numpy", "pillow", "pydicom")
 
 
@@ -159,7 +160,8 @@ def complete_findings(findings: Sequence[Finding] | None, vocabulary: Sequence[s
   """Says "absent" where the label set implies it, so that what a record omits is unknown.
 
   Args:
-    findings: what is listed; None where the image has no label at all.
+    findings: what is listed; [] says that the image is healthy, whatever `unlisted` is; None that
+      nobody labelled it.
     vocabulary: canonical names.
     unlisted: "absent" or "unknown".
 
@@ -168,7 +170,8 @@ def complete_findings(findings: Sequence[Finding] | None, vocabulary: Sequence[s
   """
   if findings is None:
     return []
-  status = findings_to_arrays([findings], vocabulary, unlisted=unlisted).status[0]
+  status = findings_to_arrays([findings], vocabulary,
+                              unlisted=unlisted if findings else "absent").status[0]
   said = {finding.name for finding in findings
           if not (finding.status == "absent" and (finding.laterality or finding.zones))}
   return [*findings, *(Finding(name, status="absent")

@@ -23,8 +23,9 @@ from cdjax.evaluate.comparisons import Statistics
 from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
 from cdjax.evaluate.leakage import leakage_statistics
 from cdjax.evaluate.population import hidden_draws, new_studies, swapped
-from cdjax.evaluate.questions import Causes, Questions, head, make_questions, questions_on
+from cdjax.evaluate.questions import Questions, head, make_questions, questions_on
 from cdjax.evaluate.reidentification import patient_from_pathology
+from cdjax.evaluate.rendering import Causes
 
 PCA_COMPONENTS = 256
 REIDENTIFIED_PATIENTS = 300

@@ -9,26 +9,24 @@ from cdjax.core import rng
 from cdjax.core.types import Array, FindingsArrays
 from cdjax.data import phantom
 from cdjax.evaluate.batching import map_batches
-from cdjax.evaluate.questions import BATCH, Causes, Questions
+from cdjax.evaluate.questions import Questions
+from cdjax.evaluate.rendering import BATCH, Causes, render_all
 
 
 @functools.partial(
-    jax.jit, static_argnames=("studies", "healthy_share", "vocabulary", "size", "held_out"))
-def _studies_batch(key, index, *, studies, healthy_share, vocabulary, size, held_out):
+    jax.jit, static_argnames=("studies", "healthy_share", "vocabulary", "held_out"))
+def _draw_batch(key, index, *, studies, healthy_share, vocabulary, held_out):
   def one(index, study):
     patient = rng.stream(key, "patient", index)
     own = rng.stream(patient, "study", study)
     pathology = phantom.sample_pathology(
         rng.stream(own, "pathology"), vocabulary=vocabulary, healthy_share=healthy_share,
         multiple_share=0.1, held_out_combinations=held_out)
-    x = phantom.render(
-        phantom.sample_anatomy(rng.stream(patient, "anatomy")), pathology,
-        phantom.sample_acquisition(rng.stream(own, "acquisition")), size=size,
-        vocabulary=vocabulary)
-    return x, phantom.findings_of(pathology)
+    return Causes(phantom.sample_anatomy(rng.stream(patient, "anatomy")), pathology,
+                  phantom.sample_acquisition(rng.stream(own, "acquisition")))
 
-  both = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))
-  return both(index, np.arange(studies))
+  causes = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(index, np.arange(studies))
+  return causes, jax.vmap(jax.vmap(phantom.findings_of))(causes.pathology)
 
 
 def new_studies(
@@ -56,15 +54,12 @@ def new_studies(
     Images `[n, studies, S, S]` in [0, 1] and findings `[n, studies, K]`.
   """
   draw = functools.partial(
-      _studies_batch, key, studies=studies, healthy_share=healthy_share, vocabulary=vocabulary,
-      size=size, held_out=held_out)
-  return map_batches(draw, np.arange(n), batch_size=BATCH)
-
-
-@functools.partial(jax.jit, static_argnames=("vocabulary", "size"))
-def _render_batch(causes: Causes, *, vocabulary, size):
-  draw = functools.partial(phantom.render, vocabulary=vocabulary, size=size)
-  return jax.vmap(draw)(causes.anatomy, causes.pathology, causes.acquisition)
+      _draw_batch, key, studies=studies, healthy_share=healthy_share, vocabulary=vocabulary,
+      held_out=held_out)
+  causes, findings = map_batches(draw, np.arange(n), batch_size=BATCH)
+  flat = jax.tree.map(lambda leaf: leaf.reshape(n * studies, *leaf.shape[2:]), causes)
+  x = render_all(flat, vocabulary=vocabulary, size=size)
+  return x.reshape(n, studies, size, size), findings
 
 
 def swapped(questions: Questions, other: Array, *, vocabulary: tuple[str, ...]) -> np.ndarray:
@@ -79,9 +74,8 @@ def swapped(questions: Questions, other: Array, *, vocabulary: tuple[str, ...]) 
     `[N, S, S]` in [0, 1].
   """
   theirs = jax.tree.map(lambda leaf: leaf[other], questions.causes.pathology)
-  return map_batches(
-      functools.partial(_render_batch, vocabulary=vocabulary, size=questions.x.shape[-1]),
-      questions.causes.replace(pathology=theirs), batch_size=BATCH)
+  return render_all(questions.causes.replace(pathology=theirs), vocabulary=vocabulary,
+                    size=questions.x.shape[-1])
 
 
 def hidden_draws(
@@ -107,7 +101,6 @@ def hidden_draws(
   rows = np.repeat(np.arange(n), draws)
   causes, answer = jax.tree.map(lambda leaf: leaf[rows], (questions.causes, questions.answer))
   pathology = jax.vmap(redraw)(np.arange(n * draws), answer, causes.pathology)
-  images = map_batches(
-      functools.partial(_render_batch, vocabulary=vocabulary, size=questions.x.shape[-1]),
-      causes.replace(pathology=pathology), batch_size=BATCH)
+  images = render_all(causes.replace(pathology=pathology), vocabulary=vocabulary,
+                      size=questions.x.shape[-1])
   return images.reshape(n, draws, *images.shape[1:])

@@ -9,26 +9,16 @@ import functools
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cdjax.core import rng
 from cdjax.core.types import Array, FindingsArrays, PyTree
 from cdjax.data import phantom
+from cdjax.data.phantom.render import MASK_THRESHOLD
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.drawn_findings import ask_of, draw_findings
 from cdjax.evaluate.image_metrics import dilate
-
-BATCH = 32
-
-
-@flax.struct.dataclass
-class Causes:
-  """The causes of N studies: the phantom's structures with a leading axis."""
-
-  anatomy: PyTree
-  pathology: PyTree
-  acquisition: PyTree
+from cdjax.evaluate.rendering import BATCH, Causes, render_all
 
 
 @flax.struct.dataclass
@@ -71,32 +61,19 @@ def head(questions: Questions, n: int) -> Questions:
   return jax.tree.map(lambda leaf: leaf[:n], questions)
 
 
-@functools.partial(jax.jit, static_argnames=("vocabulary", "size"))
-def _pose(key, index, causes, do_findings, *, vocabulary, size):
-  """A batch of questions without targets."""
-  kwargs = {"vocabulary": vocabulary, "size": size}
+@functools.partial(jax.jit, static_argnames="vocabulary")
+def _answers(key, index, factual, do_findings, *, vocabulary):
+  """Exact pathologies, and the same with another hidden draw of what is new."""
 
-  def one(index, causes, do):
+  def one(index, factual, do):
     own = rng.stream(key, "answer", index)
-    factual = causes.pathology
     exact = phantom.exact_counterfactual(rng.stream(own, "exact"), factual, do,
                                          vocabulary=vocabulary)
     new = exact.present & ~factual.present
     nuisance = phantom.redraw_hidden(exact, rng.stream(own, "nuisance"), new)
-    shown = jax.tree.map(lambda *leaves: jnp.stack(leaves), factual, exact, nuisance)
-    images = jax.vmap(
-        lambda p: phantom.render(causes.anatomy, p, causes.acquisition, **kwargs))(shown)
-    masks = jax.vmap(
-        lambda p: phantom.lesion_mask(causes.anatomy, p, causes.acquisition, **kwargs))(
-            jax.tree.map(lambda leaf: leaf[:2], shown))
-    return images, masks, phantom.findings_of(factual), phantom.findings_of(exact), exact
+    return exact, nuisance, phantom.findings_of(factual), phantom.findings_of(exact)
 
-  images, masks, findings, asked, exact = jax.vmap(one)(index, causes, do_findings)
-  old, new = dilate(masks[:, 0], size=size), dilate(masks[:, 1], size=size)
-  return Questions(
-      x=images[:, 0], exact=images[:, 1], nuisance=images[:, 2], findings=findings,
-      do_findings=asked, old_mask=old, new_mask=new, mask=old | new, target=index, causes=causes,
-      answer=exact)
+  return jax.vmap(one)(index, factual, do_findings)
 
 
 @functools.partial(jax.jit, static_argnames="vocabulary")
@@ -174,7 +151,23 @@ def questions_on(
 
 
 def _posed(key, causes, do_findings, target, *, vocabulary, size):
-  questions = map_batches(
-      functools.partial(_pose, key, vocabulary=tuple(vocabulary), size=size),
-      np.arange(len(target)), causes, do_findings, batch_size=BATCH)
-  return questions.replace(target=target)
+  """Renders everything that the questions need."""
+  exact, nuisance, findings, asked = map_batches(
+      functools.partial(_answers, key, vocabulary=vocabulary), np.arange(len(target)),
+      causes.pathology, do_findings, batch_size=BATCH)
+
+  def show(pathology, *, noise):
+    return render_all(causes.replace(pathology=pathology), vocabulary=vocabulary, size=size,
+                      noise=noise)
+
+  healthy = show(jax.vmap(phantom.healthy_like)(exact), noise=False)
+
+  def mask(pathology):
+    changed = np.abs(show(pathology, noise=False) - healthy) > MASK_THRESHOLD
+    return np.asarray(dilate(changed, size=size))
+
+  old, new = mask(causes.pathology), mask(exact)
+  return Questions(
+      x=show(causes.pathology, noise=True), exact=show(exact, noise=True),
+      nuisance=show(nuisance, noise=True), findings=findings, do_findings=asked, old_mask=old,
+      new_mask=new, mask=old | new, target=target, causes=causes, answer=exact)

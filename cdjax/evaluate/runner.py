@@ -18,7 +18,7 @@ from cdjax.core import rng
 from cdjax.evaluate import phases
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.phases import Run, TrainStudies
-from cdjax.evaluate.questions import Causes
+from cdjax.evaluate.rendering import Causes
 from cdjax.evaluate.resume import fingerprint_of, resumed, write_json
 from cdjax.evaluate.subject import Subject
 

@@ -49,7 +49,7 @@ def _train(config: ConfigDict, stage: str, workdir: Path, source_fingerprint: st
       mesh=make_mesh(config.mesh), data_fingerprint=source_fingerprint, **kwargs)
 
 
-def run_autoencoder(config: ConfigDict, workdir: Path) -> PyTree:
+def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
   """Stage 1; the held-out check reports PSNR and SSIM and draws a grid."""
   folder = ensure_dataset(config, workdir)
   source, held_out = open_split(folder, "train"), open_split(folder, "validation")
@@ -78,7 +78,8 @@ def run_autoencoder(config: ConfigDict, workdir: Path) -> PyTree:
       config, "autoencoder", workdir, source.info["fingerprint"],
       init_fn=lambda key: autoencoder.init_params(config, key),
       loss_fn=autoencoder.make_loss_fn(config), frozen={},
-      loader=_loader(config, "autoencoder", source), eval_fn=eval_fn)
+      loader=_loader(config, "autoencoder", source), eval_fn=eval_fn,
+      **options)
 
 
 def stage_fingerprint(workdir: Path, stage: str) -> str:
@@ -102,7 +103,7 @@ def encode_split(config: ConfigDict, workdir: Path, split: str = "train") -> Pat
                         fingerprint=stage_fingerprint(workdir, "autoencoder"))
 
 
-def run_diffusion(config: ConfigDict, workdir: Path) -> PyTree:
+def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   """Stage 2, on the latents of stage 1."""
   latents = encode_split(config, workdir)
   source = open_split(ensure_dataset(config, workdir), "train")
@@ -115,12 +116,13 @@ def run_diffusion(config: ConfigDict, workdir: Path) -> PyTree:
   params = _train(
       config, "diffusion", workdir, source.info["fingerprint"],
       init_fn=lambda key: diffusion.init_params(config, shape, key),
-      loss_fn=diffusion.make_loss_fn(config), frozen={"stats": read_stats(latents)}, loader=loader)
+      loss_fn=diffusion.make_loss_fn(config), frozen={"stats": read_stats(latents)}, loader=loader,
+      **options)
   (Path(workdir) / "diffusion" / "stats.json").write_text((latents / "stats.json").read_text())
   return params
 
 
-def run_classifier(config: ConfigDict, workdir: Path) -> PyTree:
+def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
   """The user's findings classifier, on the training images."""
   folder = ensure_dataset(config, workdir)
   source, held_out = open_split(folder, "train"), open_split(folder, "validation")
@@ -141,7 +143,7 @@ def run_classifier(config: ConfigDict, workdir: Path) -> PyTree:
       config, "classifier", workdir, source.info["fingerprint"],
       init_fn=lambda key: classifier.init_params(config, "classifier", key),
       loss_fn=classifier.make_loss_fn(config, "classifier"), frozen={},
-      loader=_loader(config, "classifier", source, mates=False), eval_fn=eval_fn)
+      loader=_loader(config, "classifier", source, mates=False), eval_fn=eval_fn, **options)
 
 
 def _balanced_accuracy(scores: np.ndarray, status: np.ndarray, vocabulary) -> dict[str, float]:
@@ -156,7 +158,7 @@ def _balanced_accuracy(scores: np.ndarray, status: np.ndarray, vocabulary) -> di
   return out | ({"balanced_accuracy": float(np.mean(list(out.values())))} if out else {})
 
 
-def run_judge(config: ConfigDict, workdir: Path) -> PyTree:
+def run_judge(config: ConfigDict, workdir: Path, **options) -> PyTree:
   """The phantom's judge, on independent balanced images. It measures; nothing else may use it."""
   if config.data.source != "phantom":
     raise ValueError("the judge needs exact images, which only the phantom has "
@@ -177,10 +179,11 @@ def run_judge(config: ConfigDict, workdir: Path) -> PyTree:
   return _train(
       config, "judge", workdir, f"phantom-balanced-{judge.seed}-{judge.num_images}",
       init_fn=lambda key: classifier.init_params(config, "judge", key),
-      loss_fn=classifier.make_loss_fn(config, "judge"), frozen={}, loader=loader)
+      loss_fn=classifier.make_loss_fn(config, "judge"), frozen={}, loader=loader, **options)
 
 
-STAGES: dict[str, Callable[[ConfigDict, Path], PyTree]] = {
+# name -> run(config, workdir, **options of `train_stage`, e.g. progress) -> averaged parameters
+STAGES: dict[str, Callable[..., PyTree]] = {
     "autoencoder": run_autoencoder,
     "diffusion": run_diffusion,
     "classifier": run_classifier,

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from cdjax.data.manifest import ManifestError, read_manifest
+from cdjax.data.manifest import read_manifest
 from cdjax.data.splits import assign_patients, split_rows
+from cdjax.data.tables import ManifestError
 from cdjax.findings import Finding
 
 
@@ -64,10 +65,10 @@ def test_jsonl(tmp_path):
           {"name": "Effusion", "severity": 0.4, "laterality": "right"}]}),
       json.dumps([1]),
       json.dumps({"image": {"path": 1}, "patient_id": 7, "findings": []}),
-      json.dumps({"image": "f.png", "patient_id": 7, "findings": [{"name": "Effusion", "size": 1}]}),
-      json.dumps({"image": "g.png", "patient_id": 7, "findings": [], "study": float("nan")}),
+      json.dumps({"image": "f.png", "patient_id": 7, "findings": [{"name": "Mass", "a": 1}]}),
+      json.dumps({"image": "g.png", "patient_id": 7, "findings": [], "day": float("nan")}),
   ]
-  rows, problems = read_manifest(write(tmp_path / "m.jsonl", "\n".join(lines)))
+  rows, problems = read_manifest(write(tmp_path / "m.jsonl", "\n".join(lines)), {"study": "day"})
   assert [row.number for row in rows] == [1, 4, 5, 6]
   assert [row.findings for row in rows] == [
       [Finding("pleural_effusion"), Finding("edema", status="absent")], [], None,

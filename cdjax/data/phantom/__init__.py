@@ -9,13 +9,23 @@ from cdjax.data.phantom.acquisition import Acquisition, sample_acquisition
 from cdjax.data.phantom.anatomy import Anatomy, sample_anatomy
 from cdjax.data.phantom.counterfactual import exact_counterfactual
 from cdjax.data.phantom.pathology import (
-    Pathology, findings_of, healthy_like, pathology_from_findings, redraw_hidden, sample_pathology)
+    Pathology,
+    findings_of,
+    healthy_like,
+    pathology_from_findings,
+    redraw_hidden,
+    sample_pathology,
+)
 from cdjax.data.phantom.population import (
-    balanced_batch, phantom_records, population_size, sample_study, studies_per_patient)
+    balanced_batch,
+    phantom_records,
+    population_size,
+    sample_study,
+    studies_per_patient,
+)
 from cdjax.data.phantom.render import lesion_mask, render
 from cdjax.data.phantom.reports import write_report
-from cdjax.data.phantom.vocabulary import (
-    ALL, FIVE, PHANTOM_FINDINGS, FindingSpec, check_vocabulary)
+from cdjax.data.phantom.vocabulary import ALL, FIVE, PHANTOM_FINDINGS, FindingSpec, check_vocabulary
 
 __all__ = [
     "ALL", "FIVE", "PHANTOM_FINDINGS", "Acquisition", "Anatomy", "FindingSpec", "Pathology",

@@ -24,7 +24,6 @@ class Shape:
 
   anatomy: Anatomy
   width: Array       # [2] half width of the cage
-  inset: Array       # [2] how far the lung's outer border has come in
   dome: Array        # [2] v of the diaphragm's top
   bend: Array        # [2] its curvature
   shift: Array       # [] mediastinum, to the patient's left
@@ -104,19 +103,20 @@ def shape_of(anatomy: Anatomy, pathology: Pathology, vocabulary: Sequence[str]) 
       return jnp.zeros(2)
     return amount(name) * sides_of(pathology.side[vocabulary.index(name)])
 
-  collapse, fluid, air = on_side("atelectasis"), on_side("pleural_effusion"), on_side("pneumothorax")
+  collapse, fluid = on_side("atelectasis"), on_side("pleural_effusion")
+  air = on_side("pneumothorax")
   big, trapped = amount("cardiomegaly"), amount("emphysema")
   swollen = jnp.where(big > 0, 0.13 + 0.32 * big, 0.0)
   pull = 0.03 * (collapse > 0) + 0.13 * collapse - 0.08 * fluid**2 - 0.05 * air**2
   return Shape(
       anatomy=anatomy,
-      width=anatomy.lung_width + anatomy.lung_width_side + 0.03 * trapped,
-      inset=0.04 * (collapse > 0) + 0.08 * collapse,
+      width=anatomy.lung_width + anatomy.lung_width_side + 0.03 * trapped - 0.06 * collapse,
       dome=jnp.stack([anatomy.dome, anatomy.dome - anatomy.dome_right])
       - 0.05 * (collapse > 0) - 0.18 * collapse + 0.14 * trapped,
       bend=anatomy.dome_bend * (1.0 - 0.75 * trapped),
       shift=pull[0] - pull[1],
-      heart=jnp.stack([anatomy.heart_size * (1.0 + swollen) * (1.0 - 0.2 * trapped), 0.3 * swollen]),
+      heart=jnp.stack(
+          [anatomy.heart_size * (1.0 + swollen) * (1.0 - 0.2 * trapped), 0.3 * swollen]),
       aeration=anatomy.aeration * (1.0 + 0.30 * trapped + 0.08 * (trapped > 0) - 0.12 * collapse),
       vessels=(1.0 - 0.55 * trapped) * jnp.ones(2),
   )
@@ -205,18 +205,17 @@ def maps_of(shape: Shape, u: Array, v: Array, pixel: float) -> Maps:
   x = jnp.where(left, u, -u)
   width = pick(left, shape.width)
   border = cage_border(shape, x, v, width)
-  inner = border - pick(left, shape.inset)
   peak = pick(left, a.dome_peak)
   across = x / width
   above = dome_height(shape, across, pick(left, shape.dome), pick(left, shape.bend), peak) - v
   cage = soft(border, pixel)
-  lung = soft(inner, pixel) * soft(above, pixel)
+  lung = soft(border, pixel) * soft(above, pixel)
   heart, density = _heart(shape, u, v, pixel)
   # The lung is thin at its outer border and over the dome.
-  depth = lung * (1.0 - 0.55 * jnp.exp(-jnp.maximum(inner, 0) / 0.09))
+  depth = lung * (1.0 - 0.55 * jnp.exp(-jnp.maximum(border, 0) / 0.09))
   depth = depth * (1.0 - 0.35 * jnp.exp(-jnp.maximum(above, 0) / 0.10))
-  maps = Maps(u=u, v=v, grid=(du[0], dv[:, 0]), x=x, left=left, border=border, above=above, cage=cage, lung=lung,
-              depth=depth, heart=heart, density=density,
+  maps = Maps(u=u, v=v, grid=(du[0], dv[:, 0]), x=x, left=left, border=border, above=above,
+              cage=cage, lung=lung, depth=depth, heart=heart, density=density,
               vessels=_vessels(shape, x, v, left, pixel), pixel=pixel)
   # Many layers read these maps: without a barrier the compiler computes them anew for each.
   return jax.lax.optimization_barrier(maps)

@@ -1,19 +1,15 @@
-"""How each finding looks: functions from the thorax's maps to changed layers.
+"""How the five common findings look: functions from the thorax's maps to changed layers.
 
 Every function takes the lesion's own numbers (`Lesion`) and leaves the layers as they are where
 `amount` is 0. Shapes follow this patient's lungs, borders and diaphragm.
 """
-
-from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from cdjax.core.types import Array
-from cdjax.data.phantom.geometry import (
-    Maps, Shape, cage_border, dome_height, line, pick, sides_of, soft)
-from cdjax.data.phantom.pathology import Pathology
+from cdjax.data.phantom.geometry import Maps, Shape, cage_border, dome_height, line, pick, soft
 from cdjax.data.phantom.thorax import Layers
 
 
@@ -27,20 +23,20 @@ class Lesion:
   h: Array        # [NUM_HIDDEN] in [0, 1)
 
 
-def _level(zone: Array, jitter: Array) -> Array:
+def zone_height(zone: Array, jitter: Array) -> Array:
   """Height in the lung, 0 (top) to 1 (diaphragm), of a zone; several zones: between them."""
   bits = jnp.stack([zone & 1, (zone >> 1) & 1, (zone >> 2) & 1]).astype(jnp.float32)
   height = (bits * jnp.array([0.24, 0.52, 0.80])).sum() / jnp.maximum(bits.sum(), 1.0)
   return height + 0.12 * (jitter - 0.5)
 
 
-def _spot(shape: Shape, lesion: Lesion, inner: float, outer: float) -> tuple[Array, Array]:
+def spot_in(shape: Shape, lesion: Lesion, inner: float, outer: float) -> tuple[Array, Array]:
   """A place in the lung of each side: lateral distances `[2]` and heights `[2]`."""
   a = shape.anatomy
-  level = _level(lesion.zone, lesion.h[0])
+  level = zone_height(lesion.zone, lesion.h[0])
   share = inner + (outer - inner) * lesion.h[1]
   v = a.apex + 0.02 + (shape.dome - a.apex) * level
-  width = shape.width - shape.inset
+  width = shape.width
   # Outer border at this height; inner border: mediastinum above, heart below.
   border = cage_border(shape, jnp.full(2, 0.4), v, width) + 0.4
   reach = jnp.minimum(border, width)
@@ -49,15 +45,15 @@ def _spot(shape: Shape, lesion: Lesion, inner: float, outer: float) -> tuple[Arr
   return medial + (reach - medial) * share, v
 
 
-def _at(m: Maps, spot: tuple[Array, Array]) -> tuple[Array, Array]:
+def offsets(m: Maps, spot: tuple[Array, Array]) -> tuple[Array, Array]:
   """Offsets of every pixel from its side's place."""
   return m.x - pick(m.left, spot[0]), m.v - pick(m.left, spot[1])
 
 
-def _consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
+def consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """Fluffy opacity without a border of its own, confined to the lung, with air bronchograms."""
   s, h = lesion.amount, lesion.h
-  dx, dv = _at(m, _spot(shape, lesion, 0.30, 0.70))
+  dx, dv = offsets(m, spot_in(shape, lesion, 0.30, 0.70))
   radius = 0.115 + 0.085 * s
   field = jnp.exp(-(dx**2 + dv**2) / (2 * (0.75 * radius) ** 2))
   for i in range(4):
@@ -66,14 +62,14 @@ def _consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Lay
     size = radius * (0.36 + 0.28 * h[6 + i])
     field = field + 0.9 * jnp.exp(-((dx - ox) ** 2 + (dv - ov) ** 2) / (2 * size**2))
   fluffy = jax.nn.sigmoid((field - 0.62) / 0.16) * lesion.here * m.lung * (1.0 - 0.8 * m.heart)
-  strength = 0.12 + 0.17 * s
+  strength = 0.16 + 0.14 * s
   grain = 1.0 + 0.22 * jnp.sin(17 * dx + 6.3 * h[10]) * jnp.sin(15 * dv + 6.3 * h[11])
   return layers.replace(
       opacity=layers.opacity + strength * fluffy * (grain - 0.5 * m.vessels),
       vessels=layers.vessels * (1.0 - fluffy))
 
 
-def _effusion(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
+def effusion(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """Fluid that fills the outer angle first and climbs the chest wall: the meniscus."""
   s, h = lesion.amount, lesion.h
   across = m.x / pick(m.left, shape.width)
@@ -82,14 +78,13 @@ def _effusion(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   climb = 0.10 + 0.10 * h[1] + 0.12 * s
   edge = jnp.maximum(across - 0.45, 0.0) / 0.55
   surface = top - climb * edge ** (2.0 + h[2]) + (0.05 + 0.05 * h[3]) * (1 - across)
-  # Free fluid also blunts the angle: it follows the wall, never the heart.
   fluid = soft(m.v - surface, m.pixel, 0.016) * lesion.here
   thick = 1.0 - 0.35 * jnp.exp(-jnp.maximum(m.v - surface, 0.0) / 0.08)
   inside = soft(m.border, m.pixel) * soft(m.above + 0.09, m.pixel, 0.04)
-  return layers.replace(fluid=jnp.maximum(layers.fluid, fluid * inside * thick * (1 - 0.85 * m.heart)))
+  return layers.replace(fluid=jnp.maximum(layers.fluid, fluid * inside * thick))
 
 
-def _pneumothorax(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
+def pneumothorax(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """Air between chest wall and lung, widest at the top: black, without vessels, a thin line."""
   s, h = lesion.amount, lesion.h
   down = (m.v - shape.anatomy.apex) / (pick(m.left, shape.dome) - shape.anatomy.apex)
@@ -106,10 +101,10 @@ def _pneumothorax(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Laye
       + 0.10 * s * squeezed)
 
 
-def _nodule(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
+def nodule(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """A small round opacity."""
   s, h = lesion.amount, lesion.h
-  dx, dv = _at(m, _spot(shape, lesion, 0.18, 0.82))
+  dx, dv = offsets(m, spot_in(shape, lesion, 0.18, 0.82))
   radius = (0.060 + 0.042 * s) * (0.95 + 0.1 * h[2])
   angle = jnp.pi * h[3]
   along, off = jnp.cos(angle) * dx + jnp.sin(angle) * dv, jnp.cos(angle) * dv - jnp.sin(angle) * dx
@@ -117,33 +112,3 @@ def _nodule(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   distance = radius - jnp.sqrt((along / stretch) ** 2 + (off * stretch) ** 2 + 1e-6)
   ball = soft(distance, m.pixel, 0.014) * lesion.here
   return layers.replace(opacity=layers.opacity + (0.19 + 0.10 * s) * ball * (1 - 0.4 * m.heart))
-
-
-def _cardiomegaly(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
-  """The heart itself is larger (`shape_of`)."""
-  return layers
-
-
-PAINTERS: dict[str, Callable[[Shape, Maps, Lesion, Layers], Layers]] = {
-    "consolidation": _consolidation,
-    "pleural_effusion": _effusion,
-    "nodule": _nodule,
-    "pneumothorax": _pneumothorax,
-    "cardiomegaly": _cardiomegaly,
-}
-
-
-def paint(
-    shape: Shape, m: Maps, pathology: Pathology, layers: Layers, vocabulary: Sequence[str]
-) -> Layers:
-  """Lets every finding of the vocabulary change the layers."""
-  for k, name in enumerate(vocabulary):
-    present = pathology.present[k].astype(jnp.float32)
-    side = pathology.side[k]
-    lesion = Lesion(
-        amount=pathology.severity[k] * present,
-        here=present * pick(m.left, jnp.where(side == 0, jnp.ones(2), sides_of(side))),
-        zone=pathology.zone[k].astype(jnp.int32),
-        h=pathology.hidden[k])
-    layers = PAINTERS[name](shape, m, lesion, layers)
-  return layers

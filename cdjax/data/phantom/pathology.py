@@ -10,7 +10,12 @@ import numpy as np
 from cdjax.core.rng import stream
 from cdjax.core.types import ABSENT, PRESENT, Array, FindingsArrays
 from cdjax.data.phantom.vocabulary import (
-    PHANTOM_FINDINGS, SIDE_BITS, ZONE_BITS, check_vocabulary, place_table)
+  PHANTOM_FINDINGS,
+  SIDE_BITS,
+  ZONE_BITS,
+  check_vocabulary,
+  place_table,
+)
 
 NUM_HIDDEN = 12
 MIN_SEVERITY = 0.25
@@ -35,7 +40,9 @@ class Pathology:
   hidden: Array
 
 
-def _assemble(present: Array, severity: Array, side: Array, zone: Array, hidden: Array) -> Pathology:
+def _assemble(
+    present: Array, severity: Array, side: Array, zone: Array, hidden: Array
+) -> Pathology:
   """A pathology whose absent findings have no severity, side or zone."""
   zero = jnp.int8(0)
   return Pathology(

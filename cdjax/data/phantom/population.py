@@ -30,7 +30,9 @@ def _root(seed: int, split: str) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("patients",))
-def _counts(root: jax.Array, patients: int, max_studies: int, single_study_share: float) -> jax.Array:
+def _counts(
+    root: jax.Array, patients: int, max_studies: int, single_study_share: float
+) -> jax.Array:
   def one(index):
     key = stream(root, "patient", index)
     single = jax.random.uniform(stream(key, "single")) < single_study_share

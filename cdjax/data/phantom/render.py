@@ -13,7 +13,7 @@ from cdjax.core.types import Array
 from cdjax.data.phantom.acquisition import Acquisition, expose
 from cdjax.data.phantom.anatomy import Anatomy
 from cdjax.data.phantom.geometry import maps_of, shape_of
-from cdjax.data.phantom.lesions import paint
+from cdjax.data.phantom.paint import paint
 from cdjax.data.phantom.pathology import Pathology, healthy_like
 from cdjax.data.phantom.thorax import compose, healthy_layers
 from cdjax.data.phantom.vocabulary import check_vocabulary

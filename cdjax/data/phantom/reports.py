@@ -18,7 +18,7 @@ ADVERBS = {"mild": "mildly", "slight": "slightly", "minor": "slightly", "moderat
            "severe": "severely", "marked": "markedly", "pronounced": "markedly"}
 SIZED = ("pleural_effusion", "nodule", "pneumothorax", "mass", "hiatal_hernia", "pneumoperitoneum")
 MASS_NOUNS = ("consolidation", "cardiomegaly", "edema", "emphysema", "fibrosis", "atelectasis",
-              "pneumoperitoneum", "pleural_thickening")
+              "pleural_thickening")
 
 NOUNS: dict[str, tuple[str, ...]] = {
     "consolidation": ("consolidation", "airspace consolidation", "patchy consolidation"),
@@ -34,16 +34,18 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "pleural_thickening": ("pleural thickening", "thickening of the pleura"),
     "hiatal_hernia": ("hiatal hernia", "hiatus hernia", "retrocardiac hiatal hernia"),
     "fracture": ("rib fracture", "displaced rib fracture", "fracture of a rib"),
-    "pneumoperitoneum": ("pneumoperitoneum", "free air under the diaphragm",
-                         "free intraperitoneal air"),
+    "pneumoperitoneum": ("pneumoperitoneum", "volume of free air under the diaphragm",
+                         "amount of free intraperitoneal air"),
 }
 # Other ways to say it, with {adverb}, {grade}, {place}.
 SPECIAL: dict[str, tuple[str, ...]] = {
-    "cardiomegaly": ("The heart is {adverb} enlarged", "The cardiac silhouette is {adverb} enlarged",
-                     "{grade} enlarged heart", "The heart is enlarged, {adverb} so"),
+    "cardiomegaly": ("The heart is {adverb} enlarged",
+                     "The cardiac silhouette is {adverb} enlarged",
+                     "{adverb} enlarged heart", "The heart is enlarged, {adverb} so"),
     "edema": ("The lungs show {grade} edema on both sides",
               "Septal lines and perihilar haze on both sides, in keeping with {grade} edema"),
-    "emphysema": ("Both lungs are hyperinflated with flat diaphragms, in keeping with {grade} emphysema",
+    "emphysema": ("Both lungs are hyperinflated, the diaphragms flat, in keeping with {grade} "
+                  "emphysema",
                   "{grade} emphysema of both lungs"),
     "pleural_effusion": ("The {side} costophrenic angle is blunted by a {grade} effusion",
                          "A {grade} effusion layers {place}"),
@@ -72,6 +74,7 @@ NEGATIVES: dict[str, tuple[str, ...]] = {
 ZONE_WORDS = {"upper": ("upper zone", "upper lung field", "upper third"),
               "mid": ("mid zone", "mid lung field", "middle third"),
               "lower": ("lower zone", "lower lung field", "lower third")}
+BOTH = ("on both sides", "bilaterally", "in both lungs")
 OPENINGS = ("", "", "", "PA view of the chest. ", "Findings: ", "FINDINGS: ", "Chest, PA. ",
             "Single frontal radiograph. ")
 HEALTHY = ("No acute abnormality", "Normal chest", "The lungs are clear", "Unremarkable radiograph",
@@ -104,7 +107,7 @@ def _place(finding: Finding, rng: np.random.Generator) -> str:
   side = finding.laterality
   zones = " and ".join(_choose(rng, ZONE_WORDS[z]) for z in finding.zones)
   if side == "bilateral":
-    return f"in the {zones} of both lungs" if zones else _choose(rng, ("on both sides", "bilaterally"))
+    return f"in the {zones} of both lungs" if zones else _choose(rng, BOTH)
   if side is None:
     return f"in the {zones}" if zones else ""
   if zones:
@@ -116,15 +119,14 @@ def _place(finding: Finding, rng: np.random.Generator) -> str:
 def _positive(finding: Finding, rng: np.random.Generator) -> str:
   """A sentence that says where and how severe the finding is."""
   grade, place = _grade(finding, rng), _place(finding, rng)
-  special = SPECIAL.get(finding.name, ())
+  one_sided = finding.laterality in ("left", "right")
+  special = [t for t in SPECIAL.get(finding.name, ()) if one_sided or "{side}" not in t]
   if special and grade and rng.random() < 0.35:
-    if finding.laterality in (None, "left", "right") or "{side}" not in "".join(special):
-      text = _choose(rng, special)
-      return _sentence(text.format(grade=grade, adverb=ADVERBS.get(grade, grade), place=place,
-                                   side=finding.laterality or ""))
+    text = _choose(rng, special).format(grade=grade, adverb=ADVERBS.get(grade, grade), place=place,
+                                        side=finding.laterality)
+    return _sentence(text)
   noun = _choose(rng, NOUNS[finding.name])
-  plain = finding.laterality in ("left", "right") and rng.random() < 0.35
-  if plain:
+  if one_sided and rng.random() < 0.35:
     # Adjectives before the noun: "a small left lower zone nodule".
     zones = " and ".join(_choose(rng, ZONE_WORDS[z]) for z in finding.zones)
     side = finding.laterality if zones else _choose(

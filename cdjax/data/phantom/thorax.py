@@ -31,8 +31,18 @@ def healthy_layers(maps: Maps) -> Layers:
   return Layers(lucency=one, vessels=one, opacity=zero, fluid=zero, rib_step=zero)
 
 
+def _breasts(shape: Shape, m: Maps) -> Array:
+  """Breast shadows: dense at their lower edge, fading upwards."""
+  a = shape.anatomy
+  size = a.breast[0]
+  dx = m.x - 0.40 - 0.07 * a.breast[2] - 0.03 * pick(m.left, a.breast_side[:, 0])
+  dv = m.v - 0.20 - 0.16 * a.breast[1] - 0.03 * pick(m.left, a.breast_side[:, 1])
+  e = (dx / (0.24 + 0.12 * size)) ** 2 + (dv / (0.20 + 0.12 * size)) ** 2
+  return size * 0.16 * jax.nn.sigmoid((1.0 - e) / 0.10) * jax.nn.sigmoid((dv + 0.05) / 0.12)
+
+
 def _tissue(shape: Shape, m: Maps) -> Array:
-  """Soft tissue around the cage: neck, shoulders, chest wall, breasts."""
+  """Soft tissue around the cage: neck, shoulders, chest wall."""
   a = shape.anatomy
   top = pick(m.left, a.shoulder)
   out = m.x - 0.60
@@ -45,13 +55,7 @@ def _tissue(shape: Shape, m: Maps) -> Array:
   thick = 1.0 - 0.45 * jnp.exp(-jnp.maximum(wall - m.x, 0.0) / 0.08)
   thick = thick * (1.0 - 0.25 * jnp.exp(-jnp.maximum(m.v - shoulder, 0.0) / 0.10) * (1 - neck))
   flank = 0.06 * a.stoutness * soft(-m.border, m.pixel, 0.03)
-  size = a.breast[0]
-  bx = m.x - 0.40 - 0.07 * a.breast[2] - 0.03 * pick(m.left, a.breast_side[:, 0])
-  bv = m.v - 0.20 - 0.16 * a.breast[1] - 0.03 * pick(m.left, a.breast_side[:, 1])
-  e = (bx / (0.24 + 0.12 * size)) ** 2 + (bv / (0.20 + 0.12 * size)) ** 2
-  # Thick at its lower edge, fading upwards.
-  breast = size * 0.17 * jax.nn.sigmoid((1.0 - e) / 0.10) * jax.nn.sigmoid((bv + 0.05) / 0.12)
-  return inside * (TISSUE * (0.92 + 0.16 * a.stoutness) * thick + flank + breast)
+  return inside * (TISSUE * (0.92 + 0.16 * a.stoutness) * thick + flank)
 
 
 def _ribs(shape: Shape, m: Maps, step: Array) -> Array:
@@ -96,7 +100,8 @@ def _girdle(shape: Shape, m: Maps) -> Array:
   medial = m.x - 0.60 - 0.10 * s[0] + (0.10 + 0.22 * s[1]) * (m.v + 0.3)
   blade = soft(medial, m.pixel, 0.012) * soft(-0.02 - m.v - 0.6 * (m.x - 0.7), m.pixel, 0.02)
   blade = blade * soft(m.v + 0.62, m.pixel, 0.03) * soft(0.98 - m.x, m.pixel, 0.03)
-  edge = line(medial, 0.018, m.pixel) * soft(-0.05 - m.v, m.pixel, 0.03) * soft(m.v + 0.6, m.pixel, 0.03)
+  edge = line(medial, 0.018, m.pixel) * soft(-0.05 - m.v, m.pixel, 0.03)
+  edge = edge * soft(m.v + 0.6, m.pixel, 0.03)
   h = jnp.where(m.left[None], a.humerus[0][:, None, None], a.humerus[1][:, None, None])
   head = ellipse(m.x - 0.90 - 0.05 * h[0], m.v + 0.60, (0.11 + 0.02 * h[1], 0.12 + 0.02 * h[1]))
   shaft = soft(0.07 - jnp.abs(m.x - 0.97 - 0.05 * h[0]), m.pixel) * soft(m.v + 0.58, m.pixel)
@@ -133,7 +138,8 @@ def _gas(shape: Shape, m: Maps) -> Array:
   s = a.stomach
   height = shape.dome[0] + 0.13 + 0.05 * s[2]
   size = 0.07 + 0.07 * s[3]
-  bubble = ellipse(m.u - 0.30 - 0.14 * s[1], m.v - height, (size * (1.0 + 0.5 * s[4]), size * 0.75), -0.2)
+  radii = size * (1.0 + 0.5 * s[4]), size * 0.75
+  bubble = ellipse(m.u - 0.30 - 0.14 * s[1], m.v - height, radii, -0.2)
   gas = jnp.maximum(s[0] - 0.15, 0.0) * 0.26 * soft(bubble, m.pixel, 0.016)
   for loop in a.bowel:
     off = ellipse(m.u - 1.2 * (loop[0] - 0.5), m.v - 0.84 - 0.14 * loop[1],
@@ -169,12 +175,14 @@ def compose(shape: Shape, m: Maps, layers: Layers) -> Array:
   knot = jnp.exp(-(dx / (0.06 + 0.03 * hilum[1])) ** 2 - (dv / (0.09 + 0.04 * hilum[1])) ** 2)
   strength = layers.vessels * pick(m.left, shape.vessels)
   vascular = open_lung * (0.22 * strength * m.vessels + (0.07 + 0.05 * hilum[2]) * knot)
-  belly = jnp.maximum(-m.above, m.v - 0.70)
-  below = soft(belly, m.pixel) * soft(m.border + 0.10, m.pixel, 0.05)
-  organs = ABDOMEN * below * (1.0 - 0.75 * m.heart) + HEART * m.heart * m.density
+  under = soft(-m.above, m.pixel) * soft(m.border + 0.02, m.pixel, 0.02)
+  flanks = soft(m.v - 0.74, m.pixel, 0.05) * soft(m.border + 0.16, m.pixel, 0.05)
+  below = jnp.maximum(under, flanks)
+  organs = _breasts(shape, m) * (1.0 - 0.8 * jnp.maximum(below, m.heart))
+  organs = organs + ABDOMEN * below * (1.0 - 0.75 * m.heart) + HEART * m.heart * m.density
   bones = _ribs(shape, m, layers.rib_step) * (1.0 - 0.5 * m.heart) + _girdle(shape, m)
   total = tissue + body * (organs - lung + vascular + _gas(shape, m) + _midline(shape, m) + bones)
   total = total + body * (layers.opacity + _texture(shape, m))
-  total = total + layers.fluid * (FLUID + 0.4 * bones - total)
+  total = total + layers.fluid * jnp.maximum(FLUID + 0.4 * bones - total, 0.0)
   total = AIR + (1.0 - AIR) * jnp.maximum(total, 0.0)
   return total / (1.0 + total**6) ** (1 / 6)

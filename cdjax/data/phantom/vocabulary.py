@@ -82,7 +82,8 @@ def place_of(combination: str) -> tuple[str, int, int]:
   name, *words = combination.split() or [""]
   spec = PHANTOM_FINDINGS.get(name)
   if spec is None:
-    raise ValueError(f"combination {combination!r}: expected one of {sorted(PHANTOM_FINDINGS)} first")
+    raise ValueError(f"combination {combination!r}; expected one of {sorted(PHANTOM_FINDINGS)} "
+                     "first")
   side = sum(SIDE_BITS.get(w, 0) for w in words)
   zone = sum(ZONE_BITS.get(w, 0) for w in words)
   known = all(w in SIDE_BITS or w in ZONE_BITS for w in words)
@@ -116,5 +117,6 @@ def place_table(vocabulary: Sequence[str], held_out: Sequence[str] = ()) -> tupl
       if (name, *place) not in never:
         log_weight[k, p] = 0.0
     if np.isinf(log_weight[k]).all():
-      raise ValueError(f"held_out leaves no place for {name!r}; drop it from the vocabulary instead")
+      raise ValueError(f"held_out leaves no place for {name!r}; take it out of the vocabulary "
+                       "instead")
   return table[0], table[1], log_weight

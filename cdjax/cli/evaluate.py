@@ -1,0 +1,60 @@
+"""Measures a trained run on new phantom patients, against their exact counterfactuals.
+
+The patients come from --seed and were never seen in training. Every key has a bootstrap interval
+over patients; ceilings and baselines stand beside it. Interrupted, it goes on with the phase it was
+in. Another setting of the counterfactual needs no new training:
+
+examples:
+  cdjax evaluate --workdir demo --seed 1
+  cdjax evaluate --workdir demo --seed 1 --interventions 128
+  cdjax evaluate --workdir demo --seed 1 --config.counterfactual.guidance_findings=2
+
+Writes metrics-seedS.json into the workdir and prints a table.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument("--workdir", required=True, type=Path, help="folder of a trained run")
+  parser.add_argument("--seed", type=int, required=True, help="of the new patients")
+  parser.add_argument("--interventions", type=int, metavar="N",
+                      help="questions of each kind (default: the config's, 512)")
+  parser.set_defaults(config=None)   # --config.KEY=VALUE changes the run's own configuration
+
+
+def run(args: argparse.Namespace) -> int:
+  """Evaluates and prints the table; returns 0."""
+  import dataclasses
+
+  from tqdm import tqdm
+
+  from cdjax.cli.overrides import parse_overrides
+  from cdjax.evaluate.table import format_table
+  from cdjax.evaluate.trained import load_trained
+  from cdjax.evaluate.workdir import evaluate_workdir
+
+  trained = load_trained(args.workdir)
+  config = parse_overrides(trained.config, args.overrides)
+  changed = [o for o in args.overrides if o.split(".")[1] not in ("counterfactual", "evaluate")]
+  if changed:
+    raise ValueError(f"{changed[0]}: only config.counterfactual and config.evaluate can change "
+                     "after training")
+  if args.interventions is not None:
+    if args.interventions < 1:
+      raise ValueError(f"--interventions {args.interventions}; expected 1 or more")
+    with config.unlocked():
+      config.evaluate.interventions = args.interventions
+  trained = dataclasses.replace(trained, config=config)
+
+  with tqdm(total=100.0, unit="%", bar_format="{desc:24}{bar}{percentage:5.0f}% "
+            "{elapsed}<{remaining}") as bar:
+    def progress(phase: str, done: float, total: float) -> None:
+      bar.set_description_str(phase, refresh=False)
+      bar.update(100.0 * done / total - bar.n)
+
+    metrics = evaluate_workdir(trained, args.workdir, seed=args.seed, progress=progress)
+  print(format_table(metrics))
+  return 0

@@ -1,0 +1,89 @@
+"""Evaluates a trained workdir on new phantom patients, and draws examples of its answers."""
+
+import json
+from pathlib import Path
+
+import flax.struct
+import jax
+import numpy as np
+
+from cdjax.core.rng import stream
+from cdjax.core.types import Array, FindingsArrays
+from cdjax.data.ensure import ensure_dataset
+from cdjax.data.pipeline import to_model_range
+from cdjax.data.source import open_split
+from cdjax.evaluate.answering import Answering
+from cdjax.evaluate.phases import TrainStudies
+from cdjax.evaluate.questions import head, make_questions
+from cdjax.evaluate.resume import fingerprint_of
+from cdjax.evaluate.runner import Progress, evaluate_phantom
+from cdjax.evaluate.trained import Trained, make_subject
+
+
+@flax.struct.dataclass
+class Showcase:
+  """Examples, one row each; images `[N, S, S]` in [0, 1].
+
+  Attributes:
+    factual, healthy, counterfactual, another, exact: the image, the pseudo-healthy one, two answers
+      to the question, and the true answer.
+    findings, do_findings: `[N, K]`.
+  """
+
+  factual: Array
+  healthy: Array
+  counterfactual: Array
+  another: Array
+  exact: Array
+  findings: FindingsArrays
+  do_findings: FindingsArrays
+
+
+def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
+                     progress: Progress | None = None) -> dict:
+  """Measures every key of METRICS on new patients; see `evaluate_phantom`.
+
+  Args:
+    trained: from `load_trained`; its configuration says how much is measured.
+    workdir: of the run; gets `metrics-seedS.json`.
+    seed: of the new patients.
+    progress: told of the work done.
+
+  Raises:
+    ValueError: the run's data are no phantom, so that there are no exact answers; or `seed` is the
+      population's or the judge's.
+  """
+  config = trained.config
+  if config.data.source != "phantom":
+    raise ValueError("exact counterfactuals exist for the phantom only; this run was trained on "
+                     f"data.source={config.data.source!r}")
+  if seed in (config.data.phantom.seed, config.judge.seed):
+    raise ValueError(f"--seed {seed} drew the training data; give another one")
+  source = open_split(ensure_dataset(config, workdir), "train")
+  rows = np.arange(min(len(source), config.evaluate.probe_images))
+  studies = TrainStudies(
+      image=to_model_range(source.images(rows), source.bits),
+      findings=jax.tree.map(lambda a: a[rows], source.index.findings),
+      patient=source.index.patient[rows])
+  return evaluate_phantom(
+      make_subject(trained), config=config, seed=seed, train_studies=studies, workdir=workdir,
+      fingerprint=fingerprint_of(trained.fingerprint, json.dumps(
+          config.counterfactual.to_dict(), sort_keys=True)),
+      progress=progress)
+
+
+def make_showcase(trained: Trained, *, seed: int, num: int = 12) -> Showcase:
+  """Answers to `num` questions about new patients; targets and sick patients are balanced."""
+  config, subject = trained.config, make_subject(trained)
+  key = stream(jax.random.key(seed), "showcase")
+  questions = head(make_questions(stream(key, "questions"), num, kind="replace",
+                                  vocabulary=trained.vocabulary, size=config.data.resolution), num)
+  answering = Answering(subject, config.evaluate.batch_size, lambda rows: None)
+  answers = answering.answers(stream(key, "answers"), questions, 2)
+  absent = jax.tree.map(np.zeros_like, questions.do_findings)
+  absent = absent.replace(severity=np.full_like(absent.severity, -1.0))
+  healthy = answering.counterfactual(
+      stream(key, "answers", 0), questions.x, questions.findings, absent)
+  return Showcase(
+      factual=questions.x, healthy=healthy, counterfactual=answers[:, 0], another=answers[:, 1],
+      exact=questions.exact, findings=questions.findings, do_findings=questions.do_findings)

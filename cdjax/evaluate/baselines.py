@@ -9,15 +9,14 @@ import numpy as np
 from cdjax.core.types import Array
 from cdjax.evaluate.image_metrics import rmse
 
-_OVERSAMPLING, _ITERATIONS = 64, 6
+_OVERSAMPLING, _ITERATIONS = 64, 4
 
 
 def fit_pca(images: Array, components: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
   """The mean and the leading principal directions, by a randomised SVD of the centred images.
 
-  Subspace iteration with oversampling (Halko, Martinsson and Tropp, arXiv:0909.4061, algorithm
-  4.4); with 6 iterations the reconstruction error equals that of the full SVD to four digits, at
-  a thirtieth of the time for 64 px.
+  Subspace iteration with oversampling (Halko, Martinsson and Tropp, arXiv:0909.4061, section
+  4.5), so that 6,000 images of 64 px take seconds.
 
   Args:
     images: `[N, H, W]`, N ≥ 2.
@@ -37,8 +36,7 @@ def fit_pca(images: Array, components: int, *, seed: int = 0) -> tuple[np.ndarra
   start = np.random.default_rng(seed).standard_normal((flat.shape[1], width), np.float32)
   basis = np.linalg.qr(flat @ start)[0]
   for _ in range(_ITERATIONS):
-    basis = np.linalg.qr(flat.T @ basis)[0]
-    basis = np.linalg.qr(flat @ basis)[0]
+    basis = np.linalg.qr(flat @ (flat.T @ basis))[0]
   _, _, directions = np.linalg.svd(basis.T @ flat, full_matrices=False)
   return mean, directions[:kept]
 

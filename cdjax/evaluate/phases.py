@@ -5,7 +5,6 @@ A phase is computed on its own, so that it can be kept and resumed on its own; w
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -58,6 +57,7 @@ class Run:
     train: training studies.
     single_study: causes of training patients with one study only, or None.
     on_work: told of finished rows, in rows of a counterfactual.
+    kept: questions and answers of each kind that were already needed.
   """
 
   answering: Answering
@@ -67,6 +67,7 @@ class Run:
   train: TrainStudies
   single_study: Causes | None
   on_work: Callable[[float], None]
+  kept: dict = dataclasses.field(default_factory=dict)
 
   @property
   def law(self) -> dict:
@@ -79,18 +80,21 @@ class Run:
   def judge(self) -> Callable | None:
     return self.answering.judge if self.answering.subject.judge_fn else None
 
-  @functools.cache  # noqa: B019 (a run lives as long as its process needs the questions)
   def questions(self, kind: str) -> Questions:
     """The questions of one kind; new patients for each kind."""
-    return make_questions(rng.stream(self.key, kind), self.config.evaluate.interventions, kind=kind,
-                          **self.law)
+    if kind not in self.kept:
+      self.kept[kind] = make_questions(
+          rng.stream(self.key, kind), self.config.evaluate.interventions, kind=kind, **self.law)
+    return self.kept[kind]
 
-  @functools.cache  # noqa: B019
   def answers(self, kind: str) -> np.ndarray:
     """One answer to each of these questions, `[N, S, S]` in [0, 1]."""
-    q = self.questions(kind)
-    return self.answering.counterfactual(
-        rng.stream(self.key, f"{kind}/answers"), q.x, q.findings, q.do_findings)
+    name = f"{kind}/answers"
+    if name not in self.kept:
+      q = self.questions(kind)
+      self.kept[name] = self.answering.counterfactual(
+          rng.stream(self.key, name), q.x, q.findings, q.do_findings)
+    return self.kept[name]
 
   def intervals(self, statistics: Statistics, n: int) -> dict[str, dict]:
     """Value and bootstrap interval of each statistic over n patients."""

@@ -12,7 +12,7 @@ _YARDSTICKS = {
 _GROUPS = ("autoencoder", "swap", "healthy", "counterfactual", "diversity", "sharpness",
            "severity", "multi", "unseen", "leakage", "composition", "reversibility",
            "single_study", "seconds")
-# Own key → the yardstick's key where it is not the same (`counterfactual/` is dropped by rule).
+# Own key → the yardstick's key where it has another name, for yardsticks of one key only.
 _RENAMED = {("pca256", "autoencoder/psnr"): "psnr",
             ("probe", "leakage/findings_from_identity"): "accuracy"}
 
@@ -34,8 +34,8 @@ def _row(key: str, metrics: dict) -> list[str]:
     spread = f"{_number({'value': entry['low']})} … {_number({'value': entry['high']})}"
   cells = [key, _number(entry), spread, str(entry["n"])]
   for title, prefix in _YARDSTICKS.items():
-    name = _RENAMED.get((title, key), key.removeprefix("counterfactual/"))
-    cells.append(_number(metrics.get(prefix + name)))
+    same = None if title in ("pca256", "probe") else key.removeprefix("counterfactual/")
+    cells.append(_number(metrics.get(f"{prefix}{_RENAMED.get((title, key), same)}")))
   return cells
 
 

@@ -116,9 +116,10 @@ class DisentangledAutoencoder(nn.Module):
     slots = Posterior(to_slots(mean), cap_logvar(to_slots(logvar) - 2.0))
     code = self.acquisition_head(nn.silu(acquisition).reshape(acquisition.shape[0], -1))
     code_mean, code_logvar = jnp.split(code, 2, axis=-1)
-    if not self.acquisition:
-      code_mean, code_logvar = jnp.zeros_like(code_mean), jnp.zeros_like(code_logvar)
-    return Encoding(slots, Posterior(code_mean, cap_logvar(code_logvar)))
+    acquisition = Posterior(code_mean, cap_logvar(code_logvar))
+    if not self.acquisition:   # the prior, which costs nothing
+      acquisition = jax.tree.map(jnp.zeros_like, acquisition)
+    return Encoding(slots, acquisition)
 
   def transform(self, z: Array) -> Array:
     """T, `[B, h, w, n, c]` -> `[B, h, w, n, c]`."""

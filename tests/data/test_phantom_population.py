@@ -1,5 +1,7 @@
 """Who is drawn, with what, and what the report says."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -81,7 +83,7 @@ def test_held_out_combinations_are_never_drawn():
     (dict(vocabulary=FIVE, frequencies=(1, 2)), "frequencies"),
     (dict(vocabulary=FIVE, healthy_share=0.95), "healthy_share=0.95"),
     (dict(vocabulary=FIVE, held_out_combinations=("nodule behind",)), "nodule behind"),
-    (dict(vocabulary=("cardiomegaly",), held_out_combinations=("cardiomegaly",)), "no place left"),
+    (dict(vocabulary=FIVE, held_out_combinations=("cardiomegaly",)), "leaves no place"),
 ])
 def test_impossible_values_are_named(law, message):
   with pytest.raises(ValueError, match=message):
@@ -111,11 +113,16 @@ def test_findings_round_trip_and_open_places_are_drawn():
 
 
 def test_counterfactual_keeps_the_hidden_draw_of_what_stays():
-  factual = phantom.pathology_from_findings(
-      one_study(nodule=dict(severity=0.3, laterality="left", zones=("mid",))),
-      jax.random.key(0), vocabulary=FIVE)
+  before = one_study(nodule=dict(severity=0.3, laterality="left", zones=("mid",)))
   do = one_study(nodule=dict(severity=0.9), cardiomegaly=dict(severity=0.5))
-  after = phantom.exact_counterfactual(jax.random.key(1), factual, do, vocabulary=FIVE)
+
+  @jax.jit
+  def act(key):
+    factual = phantom.pathology_from_findings(before, key, vocabulary=FIVE)
+    after = phantom.exact_counterfactual(jax.random.key(1), factual, do, vocabulary=FIVE)
+    return factual, after
+
+  factual, after = act(jax.random.key(0))
   np.testing.assert_array_equal(after.hidden[2], factual.hidden[2])
   assert (np.asarray(after.hidden[4]) != np.asarray(factual.hidden[4])).all()
   assert (int(after.side[2]), int(after.zone[2])) == (1, 2)
@@ -147,6 +154,7 @@ STEMS = {
 }
 WORDS = {"mild": 0, "slight": 0, "minor": 0, "small": 0, "little": 0, "moderate": 1, "medium": 1,
          "severe": 2, "marked": 2, "pronounced": 2, "large": 2, "sizeable": 2}
+WORDS.update(mildly=0, slightly=0, moderately=1, severely=2, markedly=2)
 
 
 def test_reports_say_what_is_there_and_nothing_else():
@@ -175,13 +183,13 @@ def test_reports_say_what_is_there_and_nothing_else():
       assert len(found) == (finding.status == "present"), (finding, text)
       if finding.status != "present":
         continue
-      words = {grade for word, grade in WORDS.items() if word in found[0]}
+      words = {WORDS[word] for word in re.findall("[a-z]+", found[0]) if word in WORDS}
       assert words == {0 if finding.severity < 0.45 else 1 if finding.severity < 0.7 else 2}, text
       if finding.laterality in ("left", "right"):
         other = "right" if finding.laterality == "left" else "left"
         assert finding.laterality in found[0] and other not in found[0], text
       for zone in finding.zones:
-        assert {"mid": "mid"}.get(zone, zone) in found[0], text
+        assert zone in found[0], text
   assert len(texts) > 390
 
 

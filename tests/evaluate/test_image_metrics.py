@@ -29,8 +29,9 @@ def test_ssim_is_scikit_images():
   generator = np.random.default_rng(0)
   a = generator.random((3, 32, 32)).astype(np.float32)
   b = np.clip(a + 0.2 * generator.standard_normal(a.shape), 0, 1).astype(np.float32)
-  reference = [structural_similarity(x, y, gaussian_weights=True, sigma=1.5, data_range=1.0,
-                                     use_sample_covariance=False) for x, y in zip(a, b, strict=True)]
+  reference = [
+      structural_similarity(x, y, gaussian_weights=True, sigma=1.5, data_range=1.0,
+                            use_sample_covariance=False) for x, y in zip(a, b, strict=True)]
   np.testing.assert_allclose(image_metrics.ssim(a, b), reference, atol=2e-4)
 
 
@@ -61,7 +62,7 @@ def test_pca_equals_the_full_svd():
   factors = generator.standard_normal((150, 100)) * np.linspace(3, 0.05, 100)
   train = (factors @ generator.standard_normal((100, 144))).reshape(150, 12, 12)
   test = generator.standard_normal((20, 12, 12))
-  mean, directions = fit_pca(train, 16)
+  _, directions = fit_pca(train, 16)
   flat = train.reshape(150, -1)
   _, _, exact = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
   np.testing.assert_allclose(directions.T @ directions, exact[:16].T @ exact[:16], atol=2e-4)

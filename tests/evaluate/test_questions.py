@@ -59,7 +59,8 @@ def test_exact_answers_keep_what_they_must(asked):
   healthy = ~q.findings.any_present
   assert not q.old_mask[healthy].any() and q.old_mask[~healthy].any((1, 2)).all()
   np.testing.assert_array_equal(q.mask, q.old_mask | q.new_mask)
-  assert (rmse(q.exact, q.nuisance) > 0).mean() > 0.9           # another hidden draw
+  leaves_open = q.target != VOCABULARY.index("cardiomegaly")    # its severity says it all
+  assert (rmse(q.exact, q.nuisance)[leaves_open] > 0).all()     # another hidden draw
 
 
 def test_masks_are_the_phantoms_dilated(asked):

@@ -18,7 +18,12 @@ def image():
 
 
 def init(model, x):
-  return nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), x))
+  """Random weights scaled by their fan-in; NumPy, because compiling an init takes long."""
+  rng = np.random.default_rng(1)
+  shapes = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), x))
+  return jax.tree.map(
+      lambda p: (rng.normal(size=p.shape) / np.sqrt(np.prod(p.shape[:-1]))).astype(np.float32)
+      if len(p.shape) > 1 else (1 + 0.2 * rng.normal(size=p.shape)).astype(np.float32), shapes)
 
 
 def test_patch_is_the_unpatched_model_on_rearranged_pixels(image):
@@ -35,16 +40,17 @@ def test_patch_is_the_unpatched_model_on_rearranged_pixels(image):
 def test_remat_changes_neither_result_nor_gradient(image):
   results = []
   for remat in (False, True):
-    model = AutoencoderKL(**TINY, dropout=0.1, remat=remat)
+    model = AutoencoderKL(**{**TINY, "block_out_channels": (8,)}, dropout=0.1, remat=remat)
     params = init(model, image)
 
     def loss(params, model=model):
-      out, _ = model.apply(params, image, jax.random.key(1), deterministic=False,
-                           rngs={"dropout": jax.random.key(2)})
+      out, _ = model.apply(params, image, deterministic=False,
+                           rngs={"dropout": jax.random.key(2, impl="rbg")})
       return ((out - image) ** 2).mean()
 
+    assert ("remat" in str(jax.make_jaxpr(loss)(params))) == remat
     results.append(jax.jit(jax.value_and_grad(loss))(params))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *results)
 
 
 def test_sampling_spreads_as_the_posterior_says(image):
@@ -54,10 +60,10 @@ def test_sampling_spreads_as_the_posterior_says(image):
   params["params"]["quant_conv"]["bias"] = np.array([0, 0, -500, -500], np.float32)
   mean, posterior = apply_fn(params, image)
   np.testing.assert_array_equal(posterior.logvar, -30)
-  sample, _ = apply_fn(params, image, jax.random.key(1))
+  sample, _ = apply_fn(params, image, jax.random.key(1, impl="rbg"))
   np.testing.assert_allclose(sample, mean, rtol=0, atol=1e-4)
   params["params"]["quant_conv"]["bias"] = np.array([0, 0, 500, 500], np.float32)
-  wide, posterior = apply_fn(params, image, jax.random.key(1))
+  wide, posterior = apply_fn(params, image, jax.random.key(1, impl="rbg"))
   np.testing.assert_array_equal(posterior.logvar, 20)
   assert np.isfinite(wide).all()
   assert np.abs(wide - mean).max() > 1e-2

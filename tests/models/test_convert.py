@@ -123,7 +123,8 @@ def test_extra_input_channels_are_zero_and_reported():
 
 
 def test_half_precision_files_become_float32_parameters():
-  state = {k: v.astype(np.float16) for k, v in flax_to_torch(random_params(unet_template())).items()}
+  state = flax_to_torch(random_params(unet_template()))
+  state = {name: value.astype(np.float16) for name, value in state.items()}
   params, _ = torch_to_flax(state, unet_template())
   flat = flax.traverse_util.flatten_dict(params)
   assert {v.dtype for v in flat.values()} == {np.dtype(np.float32)}
@@ -138,9 +139,9 @@ def test_pickles_are_refused_unread(name, tmp_path):
 
 
 def test_files_that_are_not_there_or_not_what_they_say(tmp_path):
-  with pytest.raises(FileNotFoundError, match="none.safetensors does not exist"):
+  with pytest.raises(FileNotFoundError, match=r"none\.safetensors does not exist"):
     load_safetensors(tmp_path / "none.safetensors")
-  with pytest.raises(FileNotFoundError, match="holds 0 .safetensors files"):
+  with pytest.raises(FileNotFoundError, match=r"holds 0 \.safetensors files"):
     load_safetensors(tmp_path)
   (tmp_path / "broken.safetensors").write_bytes(b"not safetensors at all")
   with pytest.raises(ValueError, match="not a valid safetensors file"):

@@ -21,7 +21,7 @@ from cdjax.models.layers import (
 
 
 def init(module, *args):
-  return nn.meta.unbox(jax.jit(module.init)(jax.random.key(0), *args))
+  return nn.meta.unbox(jax.jit(module.init)(jax.random.key(0, impl="rbg"), *args))
 
 
 def test_space_to_depth_moves_each_square_to_one_place():
@@ -86,7 +86,8 @@ def test_resnet_block_reads_the_time_embedding_and_drops_out_only_in_training():
   out = block.apply(params, x, temb)
   np.testing.assert_array_equal(out, block.apply(params, x, temb))
   assert np.abs(out - block.apply(params, x, -temb)).max() > 1e-2
-  dropped = block.apply(params, x, temb, deterministic=False, rngs={"dropout": jax.random.key(1)})
+  dropped = block.apply(params, x, temb, deterministic=False,
+                        rngs={"dropout": jax.random.key(1, impl="rbg")})
   assert np.abs(out - dropped).max() > 1e-2
 
 

@@ -65,6 +65,7 @@ RANGES: dict[str, tuple[tuple[int, ...], float, float]] = {
     "bowel": ((3, 3), 0.0, 1.0),            # gas below: place (2), size
     "waves": ((NUM_WAVES, 4), 0.0, 1.0),    # soft tissue texture
     "age": ((), 18.0, 90.0),
+    "sex": ((), 0.0, 2.0),                  # rounded down: 0 male, 1 female
 }
 
 
@@ -130,10 +131,10 @@ def sample_anatomy(key: jax.Array) -> Anatomy:
       name: low + (high - low) * part.reshape(shape)
       for part, (name, (shape, low, high)) in zip(parts, RANGES.items(), strict=True)
   }
-  female = jax.random.bernoulli(stream(key, "sex")).astype(jnp.float32)
+  female = draws["sex"] = jnp.floor(draws["sex"])
   old = (draws["age"] - 18.0) / 72.0
   draws["lung_width"] = draws["lung_width"] - 0.015 * female
   draws["breast"] = draws["breast"].at[0].set(
       jnp.where(female == 1, 0.35 + 0.65 * draws["breast"][0], 0.12 * draws["breast"][0]))
   draws["knob"] = draws["knob"].at[2].set(0.4 * draws["knob"][2] + 0.6 * old)
-  return Anatomy(sex=female, **draws)
+  return Anatomy(**draws)

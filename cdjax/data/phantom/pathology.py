@@ -54,12 +54,23 @@ def _assemble(
   )
 
 
-def _draw_severity(key: jax.Array, size: int) -> Array:
-  return jax.random.uniform(stream(key, "severity"), (size,), minval=MIN_SEVERITY)
+def _draw(
+    key: jax.Array, vocabulary: Sequence[str], held_out: Sequence[str] = ()
+) -> tuple[Array, Array, Array, Array, Array]:
+  """Everything that can be drawn for each finding, from one random call (they compile slowly).
 
-
-def _draw_hidden(key: jax.Array, size: int) -> Array:
-  return jax.random.uniform(stream(key, "hidden"), (size, NUM_HIDDEN))
+  Returns:
+    severity `[K]`, side `[K]`, zone `[K]`, hidden `[K, NUM_HIDDEN]`, and 2 numbers in [0, 1) for
+    each finding, `[K, 2]`.
+  """
+  sides, zones, counts = place_table(vocabulary, held_out)
+  size = len(vocabulary)
+  draw = jax.random.uniform(stream(key, "pathology"), (size, NUM_HIDDEN + 4))
+  severity = MIN_SEVERITY + (1.0 - MIN_SEVERITY) * draw[:, 0]
+  place = jnp.minimum((draw[:, 1] * counts).astype(jnp.int32), counts - 1)
+  rows = jnp.arange(size)
+  side, zone = jnp.asarray(sides)[rows, place], jnp.asarray(zones)[rows, place]
+  return severity, side, zone, draw[:, 4:], draw[:, 2:4]
 
 
 def sample_pathology(
@@ -93,21 +104,19 @@ def sample_pathology(
   if min(healthy_share, multiple_share) < 0 or healthy_share + multiple_share > 1:
     raise ValueError(f"healthy_share={healthy_share}, multiple_share={multiple_share}; "
                      "expected shares in [0, 1] that sum to at most 1")
-  draw = jax.random.uniform(stream(key, "count"))
+  severity, side, zone, hidden, spare = _draw(key, vocabulary, held_out_combinations)
+  draw = spare[0, 1]
   count = jnp.where(draw < healthy_share, 0, 1)
   count = jnp.where(draw > 1 - multiple_share, 2, count)
   count = jnp.where(draw > 1 - 0.2 * multiple_share, 3, count)
   with np.errstate(divide="ignore"):
     log_frequencies = np.log(frequencies)
   # The order of Gumbel-perturbed log weights is the order of draws without putting back.
-  score = log_frequencies + jax.random.gumbel(stream(key, "which"), (size,))
+  gumbel = -jnp.log(-jnp.log(jnp.clip(spare[:, 0], 1e-12, 1.0 - 1e-7)))
+  score = log_frequencies + gumbel
   rank = jnp.argsort(jnp.argsort(-score))
   present = (rank < count) & (frequencies > 0)
-  sides, zones, log_weight = place_table(vocabulary, held_out_combinations)
-  place = jax.random.categorical(stream(key, "place"), log_weight, axis=-1)
-  rows = jnp.arange(size)
-  return _assemble(present, _draw_severity(key, size), jnp.asarray(sides)[rows, place],
-                   jnp.asarray(zones)[rows, place], _draw_hidden(key, size))
+  return _assemble(present, severity, side, zone, hidden)
 
 
 def _allowed(asked: Array, drawn: Array, bits: np.ndarray) -> Array:
@@ -131,22 +140,19 @@ def pathology_from_findings(
     on both sides is so whatever was asked.
   """
   vocabulary = check_vocabulary(vocabulary)
-  size = len(vocabulary)
-  sides, zones, log_weight = place_table(vocabulary)
-  place = jax.random.categorical(stream(key, "place"), log_weight, axis=-1)
-  rows = jnp.arange(size)
+  drawn_severity, drawn_side, drawn_zone, hidden, _ = _draw(key, vocabulary)
   specs = [PHANTOM_FINDINGS[name] for name in vocabulary]
   union = lambda names, table: sum(table[n] for n in names if n != "both")
   side_bits = np.asarray([union(s.sides, SIDE_BITS) for s in specs], np.int8)
   zone_bits = np.asarray([union(s.zones, ZONE_BITS) for s in specs], np.int8)
   severity = jnp.asarray(findings.severity, jnp.float32)
-  severity = jnp.where(severity < 0, _draw_severity(key, size), severity)
+  severity = jnp.where(severity < 0, drawn_severity, severity)
   return _assemble(
       jnp.asarray(findings.status) == PRESENT,
       severity,
-      _allowed(jnp.asarray(findings.side), jnp.asarray(sides)[rows, place], side_bits),
-      _allowed(jnp.asarray(findings.zone), jnp.asarray(zones)[rows, place], zone_bits),
-      _draw_hidden(key, size))
+      _allowed(jnp.asarray(findings.side), drawn_side, side_bits),
+      _allowed(jnp.asarray(findings.zone), drawn_zone, zone_bits),
+      hidden)
 
 
 def findings_of(pathology: Pathology) -> FindingsArrays:
@@ -161,7 +167,7 @@ def findings_of(pathology: Pathology) -> FindingsArrays:
 
 def redraw_hidden(pathology: Pathology, key: jax.Array, which: Array) -> Pathology:
   """The same findings with another hidden draw where `which` (`[K]` bool) says so."""
-  fresh = _draw_hidden(key, pathology.present.shape[0])
+  fresh = jax.random.uniform(stream(key, "hidden"), pathology.hidden.shape)
   return pathology.replace(hidden=jnp.where(which[:, None], fresh, pathology.hidden))
 
 

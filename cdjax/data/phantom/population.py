@@ -193,4 +193,8 @@ def balanced_batch(
     image = render(anatomy, pathology, acquisition, size=size, vocabulary=vocabulary)
     return 2.0 * image[..., None] - 1.0, findings_of(pathology)
 
-  return jax.lax.map(one, jnp.arange(n), batch_size=min(n, BATCH))
+  # Whole chunks, the last one cut: a remainder would be compiled a second time.
+  chunks = -(-n // BATCH)
+  rows = jnp.arange(chunks * BATCH).reshape(chunks, BATCH)
+  drawn = jax.lax.map(jax.vmap(one), rows)
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], drawn)

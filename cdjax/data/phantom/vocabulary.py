@@ -98,25 +98,25 @@ def place_table(vocabulary: Sequence[str], held_out: Sequence[str] = ()) -> tupl
 
   Args:
     vocabulary: K finding names.
-    held_out: "finding side zone" strings that get weight 0.
+    held_out: "finding side zone" strings that are left out.
 
   Returns:
-    sides `[K, P]` int8, zones `[K, P]` int8, log weights `[K, P]` float32 (0 or -inf).
+    sides `[K, P]` int8, zones `[K, P]` int8, and how many places there are, `[K]` int32 (the first
+    ones of each row).
 
   Raises:
     ValueError: a combination that is not one, or no place left for a finding.
   """
   vocabulary = check_vocabulary(vocabulary)
   never = {place_of(text) for text in held_out}
-  width = max(len(PHANTOM_FINDINGS[name].places) for name in vocabulary)
-  table = np.zeros((2, len(vocabulary), width), np.int8)
-  log_weight = np.full((len(vocabulary), width), -np.inf, np.float32)
-  for k, name in enumerate(vocabulary):
-    for p, place in enumerate(PHANTOM_FINDINGS[name].places):
-      table[:, k, p] = place
-      if (name, *place) not in never:
-        log_weight[k, p] = 0.0
-    if np.isinf(log_weight[k]).all():
-      raise ValueError(f"held_out leaves no place for {name!r}; take it out of the vocabulary "
-                       "instead")
-  return table[0], table[1], log_weight
+  rows = [[place for place in PHANTOM_FINDINGS[name].places if (name, *place) not in never]
+          for name in vocabulary]
+  counts = np.array([len(row) for row in rows], np.int32)
+  if not counts.all():
+    name = vocabulary[int(np.argmin(counts))]
+    raise ValueError(f"held_out leaves no place for {name!r}; take the finding out of the "
+                     "vocabulary instead")
+  table = np.zeros((2, len(vocabulary), counts.max()), np.int8)
+  for k, row in enumerate(rows):
+    table[:, k, :counts[k]] = np.array(row, np.int8).T
+  return table[0], table[1], counts

@@ -1,0 +1,111 @@
+"""The disentangled autoencoder: causality, the null pathology, the acquisition."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdjax.core.config import base_config
+from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, shift_image
+from cdjax.models.disentangled import join, make_autoencoder
+from cdjax.models.slot_transformer import SlotTransformer, causal_slot_mask
+
+KEY = jax.random.key(0)
+
+
+def randomised(params):
+  """Every parameter random, so that nothing holds only because an output starts at zero."""
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(KEY, len(leaves))
+  return jax.tree.unflatten(
+      tree, [0.3 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)])
+
+
+def transformer(causal=True, layers=2):
+  module = SlotTransformer(layers=layers, width=16, heads=2, causal=causal)
+  z = jax.random.normal(jax.random.key(1), (2, 3, 3, 4, 2))
+  return module, nn.unbox(module.init(KEY, z)), z
+
+
+def test_transformer_starts_as_the_identity_map():
+  module, params, z = transformer()
+  np.testing.assert_array_equal(module.apply(params, z), z)
+
+
+def test_pathology_cannot_reach_the_identity_and_identity_reaches_everything():
+  module, params, z = transformer()
+  params = randomised(params)
+  jacobian = jax.jacobian(lambda z: module.apply(params, z)[0])(z)[..., 0, :, :, :, :]
+  # [h, w, n, c, h', w', n', c'] -> which slot moves which.
+  moves = np.abs(np.asarray(jacobian)).sum((0, 1, 3, 4, 5, 7)) > 0
+  np.testing.assert_array_equal(moves, causal_slot_mask(4))
+  # Across places too: a corner's identity reaches the opposite corner's.
+  assert np.abs(jacobian[0, 0, 0, :, 2, 2, 1]).sum() > 0
+
+
+def test_without_the_causal_mask_the_pathology_does_reach_the_identity():
+  module, params, z = transformer(causal=False)
+  params = randomised(params)
+  gradient = jax.grad(lambda z: module.apply(params, z)[..., :-1, :].sum())(z)
+  assert np.abs(gradient[..., -1, :]).max() > 1e-4
+
+
+def tiny_autoencoder(**changes):
+  model = base_config().autoencoder.model.to_dict() | dict(
+      block_out_channels=(8, 8), norm_num_groups=4, transformer_width=16, transformer_heads=2)
+  module = make_autoencoder(model | changes)
+  x = 0.3 * jax.random.normal(KEY, (2, 16, 16, 1))
+  return module, {"params": randomised(nn.unbox(module.init(KEY, x, KEY))["params"])}, x
+
+
+def test_the_decoder_sees_identity_pathology_code_and_view():
+  module, params, x = tiny_autoencoder(num_views=3)
+  encoding = module.apply(params, x, method="encode")
+  assert encoding.slots.mean.shape == (2, 2, 2, 4, 4)
+  z, code = encoding.slots.mean, jnp.zeros((2, CODE_SIZE))
+  decode = lambda z, code, view: module.apply(params, z, code, view, method="decode")
+  image = decode(z, code, jnp.array([0, 0]))
+  healthy = join(z[..., :-1, :], jnp.zeros_like(z[..., -1, :]))
+  for other in (decode(healthy, code, jnp.array([0, 0])), decode(z, code + 0.5, jnp.array([0, 0])),
+                decode(z, code, jnp.array([2, 2])), decode(z.at[..., 0, :].add(1.0), code, None)):
+    assert np.abs(other - image).max() > 1e-3
+  np.testing.assert_allclose(decode(z, code, None), image, rtol=0, atol=1e-6)
+
+
+def test_acquisition_can_be_switched_off():
+  module, params, x = tiny_autoencoder(acquisition=False)
+  encoding = module.apply(params, x, method="encode")
+  assert not np.any(encoding.acquisition.mean) and not np.any(encoding.acquisition.logvar)
+  decode = lambda code: module.apply(params, encoding.slots.mean, code, method="decode")
+  np.testing.assert_array_equal(decode(jnp.zeros((2, CODE_SIZE))), decode(jnp.ones((2, CODE_SIZE))))
+
+
+def test_an_average_acquisition_changes_nothing_but_what_lies_below_the_knee():
+  film = jax.random.uniform(KEY, (2, 9, 9, 1), minval=0.0, maxval=1.0)
+  same = apply_acquisition(film, jnp.zeros((2, CODE_SIZE)), max_shift=1.5)
+  np.testing.assert_allclose(same, film, rtol=0, atol=1e-6)
+
+
+def test_gain_gamma_and_bias_are_what_their_names_say():
+  film = jnp.full((1, 5, 5, 1), 0.5)
+  code = lambda i: jnp.zeros((1, CODE_SIZE)).at[0, i].set(1.0)
+  at = lambda i: np.asarray(apply_acquisition(film, code(i), max_shift=1.5))[0, :, :, 0]
+  np.testing.assert_allclose(at(0), 0.5 * np.exp(0.09), rtol=1e-5)
+  np.testing.assert_allclose(at(1), 0.5 ** np.exp(0.06), rtol=1e-5)
+  np.testing.assert_allclose(at(4)[2], 0.5 + 0.03 * np.linspace(-1, 1, 5), rtol=1e-5)
+  np.testing.assert_allclose(at(5)[:, 2], 0.5 + 0.03 * np.linspace(-1, 1, 5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [(1.0, 0.0), (0.0, -2.0), (0.25, 0.5)])
+def test_shift_moves_a_ramp_by_so_many_pixels(shift):
+  rows, columns = np.mgrid[:12, :12].astype(np.float32)
+  image = jnp.asarray(2 * rows + 3 * columns)[None, :, :, None]
+  moved = shift_image(image, jnp.array([shift]))[0, 3:-3, 3:-3, 0]
+  expected = 2 * (rows - shift[0]) + 3 * (columns - shift[1])
+  np.testing.assert_allclose(moved, expected[3:-3, 3:-3], rtol=1e-5)
+
+
+def test_two_slots_at_least():
+  with pytest.raises(ValueError, match="slots=1"):
+    tiny_autoencoder(slots=1)

@@ -1,0 +1,185 @@
+"""Stage 1's objective: who rebuilds whom, what a weight of 0 removes, where gradients stop."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdjax.core.config import base_config
+from cdjax.core.types import FindingsArrays
+from cdjax.train.objectives import autoencoder, classifier, diffusion
+from cdjax.train.objectives.swaps import partner_with_equal_findings
+
+KEY = jax.random.key(3)
+ALWAYS = {"reconstruction", "kl_identity", "kl_pathology", "kl_acquisition", "psnr"}
+OPTIONAL = ("ssim", "reconstruction_l1", "swap_same_findings", "cycle_swap", "findings", "location",
+            "severity", "independence_reversal", "independence_hsic", "patient_reversal",
+            "invariance", "identity")
+
+
+def make_config(**weights):
+  c = base_config()
+  with c.unlocked():
+    c.data.resolution = 16
+    c.autoencoder.model.update(dict(
+        block_out_channels=(8, 8), norm_num_groups=4, transformer_width=8, transformer_heads=2))
+    for name in OPTIONAL:
+      c.autoencoder.loss[name] = 0.0
+    c.autoencoder.loss.update(weights)
+  return c
+
+
+def make_findings(status):
+  status = jnp.asarray(status, jnp.int8)
+  zeros = jnp.zeros_like(status)
+  return FindingsArrays(status, jnp.where(status == 1, 0.5, -1.0), zeros + (status == 1),
+                        zeros + 4 * (status == 1))
+
+
+def make_batch(sick=(True, True, False, False), mate_sick=(False, True, True, False),
+               true_mate=(True, True, False, True), k=5):
+  present = lambda flags: make_findings([[int(s)] + [0] * (k - 1) for s in flags])
+  image = lambda i: 0.5 * jax.random.normal(jax.random.fold_in(KEY, i), (4, 16, 16, 1))
+  return dict(image=image(0), mate_image=image(1), findings=present(sick),
+              mate_findings=present(mate_sick), view=jnp.zeros(4, jnp.int32),
+              mate_view=jnp.zeros(4, jnp.int32), is_true_mate=jnp.array(true_mate))
+
+
+def setup(config):
+  params = nn.unbox(jax.jit(lambda key: autoencoder.init_params(config, key))(KEY))
+  return params, jax.jit(autoencoder.make_loss_fn(config))
+
+
+def test_a_weight_of_zero_removes_its_term_and_its_head():
+  params, loss_fn = setup(make_config())
+  _, aux = loss_fn(params, {}, make_batch(), KEY, 0)
+  assert set(aux) == ALWAYS and set(params) == {"autoencoder"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_every_term_enters_the_loss_with_its_weight(name):
+  losses = []
+  for weight in (1.0, 3.0):
+    config = make_config(**{name: weight, "price_warmup": 0.0})
+    params, loss_fn = setup(config)
+    loss, aux = loss_fn(params, {}, make_batch(sick=(True,) * 4, mate_sick=(True,) * 4), KEY, 10)
+    losses.append(float(loss))
+  term = float(aux[name])
+  assert np.isfinite(term) and abs(term) > 1e-6
+  np.testing.assert_allclose(losses[1] - losses[0], 2.0 * term / 256, rtol=2e-2)
+
+
+def gradient_of_images(config, batch, of):
+  """How much image `of` meets every image in a reconstruction, `[8]`: anchors, then mates."""
+  params, _ = setup(config)
+  with config.unlocked():
+    config.autoencoder.loss.update(kl_identity=0.0, kl_pathology=0.0, kl_acquisition=0.0)
+
+  def rebuilt(images):
+    loss_fn = autoencoder.make_loss_fn(config)
+    batch_ = batch | {"image": images[:4], "mate_image": images[4:]}
+    return loss_fn(params, {}, batch_, KEY, 0)[1]["reconstruction"]
+
+  images = jnp.concatenate([batch["image"], batch["mate_image"]])
+  # Two images that meet in one reconstruction have a mixed second derivative, others have none.
+  hessian_rows = jax.jvp(jax.grad(rebuilt), (images,), (jnp.zeros_like(images).at[of].set(1.0),))[1]
+  return np.abs(np.asarray(hessian_rows)).sum((1, 2, 3))
+
+
+def test_sick_images_are_rebuilt_from_the_mate_and_healthy_ones_from_themselves():
+  batch = make_batch()
+  # Anchor 0 is sick with a true mate (image 4): the two interact. Anchor 3 and its mate 7 are both
+  # healthy: they do not. Anchor 2 has no true mate: nothing of another image enters.
+  assert gradient_of_images(make_config(), batch, of=0)[4] > 0
+  of_healthy = gradient_of_images(make_config(), batch, of=3)
+  assert of_healthy[3] > 0 and of_healthy[7] == 0
+  without = gradient_of_images(make_config(swap_same_patient=0.0), batch, of=0)
+  assert without[0] > 0 and without[4] == 0
+
+
+def test_a_single_study_sick_image_does_not_teach_its_identity():
+  """Where there is no mate the reconstruction has no gradient into the identity's posterior."""
+  config = make_config(kl_identity=0.0, kl_pathology=0.0, kl_acquisition=0.0)
+  flags = dict(sick=(True,) * 4, mate_sick=(True,) * 4)
+  params, _ = setup(config)
+  loss_fn = autoencoder.make_loss_fn(config)
+  grads = {}
+  for true_mate in (True, False):
+    batch = make_batch(**flags, true_mate=(true_mate,) * 4)
+    grad = jax.grad(lambda p, batch=batch: loss_fn(p, {}, batch, KEY, 0)[0])(params)
+    # The encoder's last convolution: acquisition channels, then means and logvars by slot.
+    kernel = np.asarray(grad["autoencoder"]["encoder"]["conv_out"]["kernel"])[..., 8:24]
+    grads[true_mate] = np.abs(kernel.reshape(-1, 4, 4)).sum((0, 2))
+  assert np.all(grads[True] > 0)
+  assert np.all(grads[False][:3] == 0) and grads[False][3] > 0
+
+
+def test_prices_rise_from_their_start():
+  config = make_config(price_warmup=0.5, price_start=0.1)
+  config.autoencoder.num_train_steps = 100
+  params, loss_fn = setup(config)
+  batch = make_batch()
+  at = {step: float(loss_fn(params, {}, batch, KEY, step)[0]) for step in (0, 25, 50, 100)}
+  assert at[50] == at[100]
+  np.testing.assert_allclose((at[25] - at[0]) / (at[50] - at[0]), 0.5, rtol=1e-3)
+
+
+def test_partners_have_equal_findings():
+  status = np.array([[1, 0], [1, 0], [0, 1], [0, 0], [0, 0], [1, 0], [-1, 1], [-1, 1]])
+  index, found = partner_with_equal_findings(KEY, make_findings(status))
+  np.testing.assert_array_equal(found, [1, 1, 0, 0, 0, 1, 0, 0])
+  index = np.asarray(index)
+  assert set(index[[0, 1, 5]]) <= {0, 1, 5} and np.all(index[[0, 1, 5]] != [0, 1, 5])
+  np.testing.assert_array_equal(index[[2, 3, 4, 6, 7]], [2, 3, 4, 6, 7])
+
+
+def diffusion_batch(n=8):
+  normal = lambda i, *shape: jax.random.normal(jax.random.fold_in(KEY, i), (n, *shape))
+  return dict(findings=make_findings([[1, 0, 0, 0, 0]] * n),
+              path_mean=normal(0, 4, 4, 4), path_logvar=normal(1, 4, 4, 4) - 3,
+              id_mean=normal(2, 4, 4, 3, 4), id_logvar=normal(3, 4, 4, 3, 4) - 3)
+
+
+def test_diffusion_depends_on_the_conditions_it_is_configured_with():
+  from cdjax.models.denoiser import LatentStats
+  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)))
+  batch = diffusion_batch()
+
+  def sensitivity(**condition):
+    c = base_config()
+    with c.unlocked():
+      c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
+                                    context_width=8))
+      c.diffusion.condition.update(condition)
+    params = nn.unbox(diffusion.init_params(c, (4, 4, 4, 4), KEY))
+    leaves, tree = jax.tree.flatten(params)
+    params = jax.tree.unflatten(tree, [0.2 * jax.random.normal(
+        jax.random.fold_in(KEY, i), a.shape) for i, a in enumerate(leaves)])
+    loss_fn = diffusion.make_loss_fn(c)
+    loss = lambda b: loss_fn(params, {"stats": stats}, b, KEY, 0)[0]
+    grad = jax.grad(lambda z: loss(batch | {"id_mean": z}))(batch["id_mean"])
+    other = batch | {"findings": make_findings([[0, 1, 0, 0, 0]] * 8)}
+    return float(jnp.abs(grad).max()), float(jnp.abs(loss(other) - loss(batch)))
+
+  identity, findings = sensitivity(dropout_findings=0.0, dropout_identity=0.0)
+  assert identity > 0 and findings > 0
+  identity, findings = sensitivity(dropout_findings=1.0, identity="none")
+  assert identity == 0 and findings == 0
+
+
+def test_the_classifier_loss_counts_known_findings_only():
+  c = base_config()
+  with c.unlocked():
+    c.data.resolution = 16
+    c.classifier.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, dropout=0.0))
+    c.classifier.augment = False
+  params = nn.unbox(classifier.init_params(c, "classifier", KEY))
+  loss_fn = classifier.make_loss_fn(c, "classifier")
+  image = jax.random.normal(KEY, (2, 16, 16, 1))
+  at = lambda status: loss_fn(params, {}, {"image": image, "findings": make_findings(status)},
+                              KEY, 0)[0]
+  unknown = [[-1] * 5] * 2
+  assert float(at(unknown)) == 0.0
+  assert float(at([[0] * 5] * 2)) > 0.5

@@ -21,7 +21,7 @@ import numpy as np
 
 from cdjax.core.types import ABSENT, PRESENT, FindingsArrays
 from cdjax.data.phantom.pathology import MIN_SEVERITY
-from cdjax.data.phantom.vocabulary import place_of, place_table
+from cdjax.data.phantom.vocabulary import PHANTOM_FINDINGS, place_of
 
 KINDS = ("replace", "remove", "severity", "multi", "unseen")
 SICK_SHARE = 0.7
@@ -34,6 +34,13 @@ def no_findings(n: int, num_findings: int) -> FindingsArrays:
   return FindingsArrays(
       status=np.full(shape, ABSENT, np.int8), severity=np.full(shape, -1.0, np.float32),
       side=np.zeros(shape, np.int8), zone=np.zeros(shape, np.int8))
+
+
+def _places(vocabulary: Sequence[str], held_out: Sequence[str]) -> list[list[tuple[int, int]]]:
+  """The (side, zone) bit masks that each finding may be asked with, those held out left out."""
+  never = {place_of(text) for text in held_out}
+  return [[place for place in PHANTOM_FINDINGS[name].places if (name, *place) not in never]
+          for name in vocabulary]
 
 
 def _add(arrays: FindingsArrays, row: int, finding: int, generator: np.random.Generator,
@@ -81,9 +88,7 @@ def draw_findings(
   size = len(vocabulary)
   if kind == "multi" and size < 2:
     raise ValueError(f"kind='multi' with vocabulary={tuple(vocabulary)}; expected two or more")
-  sides, zones, log_weight = place_table(vocabulary, held_out)
-  places = [[(s, z) for s, z, w in zip(*rows, strict=True) if w == 0]
-            for rows in zip(sides, zones, log_weight, strict=True)]
+  places = _places(vocabulary, held_out)
   kept_out = [place_of(text) for text in held_out if text.split()[0] in vocabulary]
   findings, do_findings = no_findings(n, size), no_findings(n, size)
   target = np.zeros(n, np.int32)
@@ -137,7 +142,7 @@ def ask_of(
     `(do_findings [n, K], target [n] int32)`; a target that the patient has is taken only where the
     patient has every finding.
   """
-  sides, zones, log_weight = place_table(vocabulary, held_out)
+  places = _places(vocabulary, held_out)
   present = np.asarray(findings.present)
   n, size = present.shape
   do_findings, target, asked = no_findings(n, size), np.zeros(n, np.int32), np.zeros(size)
@@ -145,6 +150,5 @@ def ask_of(
     open_to = ~present[row] if not present[row].all() else np.ones(size, bool)
     k = target[row] = np.where(open_to, asked, np.inf).argmin()
     asked[k] += 1
-    places = [(s, z) for s, z, w in zip(sides[k], zones[k], log_weight[k], strict=True) if w == 0]
-    _add(do_findings, row, k, generator, places)
+    _add(do_findings, row, k, generator, places[k])
   return do_findings, target

@@ -78,6 +78,7 @@ class Run:
 
   @property
   def judge(self) -> Callable | None:
+    """Images `[N, S, S]` in [0, 1] → judgement; None where the subject has no judge."""
     return self.answering.judge if self.answering.subject.judge_fn else None
 
   def questions(self, kind: str) -> Questions:

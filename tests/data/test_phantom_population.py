@@ -152,7 +152,7 @@ STEMS = {
     "hiatal_hernia": "hernia", "fracture": "fracture",
     "pneumoperitoneum": "pneumoperitoneum|free air|free intraperitoneal",
 }
-WORDS = {"mild": 0, "slight": 0, "minor": 0, "small": 0, "little": 0, "moderate": 1, "medium": 1,
+WORDS = {"mild": 0, "slight": 0, "minor": 0, "small": 0, "moderate": 1, "medium": 1,
          "severe": 2, "marked": 2, "pronounced": 2, "large": 2, "sizeable": 2}
 WORDS.update(mildly=0, slightly=0, moderately=1, severely=2, markedly=2)
 

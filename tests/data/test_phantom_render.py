@@ -85,10 +85,12 @@ def test_severity_is_monotone_and_seen(thorax, name):
 
 @pytest.mark.parametrize("name", [n for n in ALL if "left" in PHANTOM_FINDINGS[n].sides])
 def test_patients_left_is_image_right(thorax, name):
+  # A collapsed lung pulls the mediastinum, whose two borders move.
+  least = 0.52 if name == "atelectasis" else 0.75
   for side, inside in (("left", slice(32, None)), ("right", slice(None, 32))):
     squared = change(thorax, findings(0.4, **{name: first_place(name, side)})) ** 2
     share = squared[:, :, inside].sum((1, 2)) / squared.sum((1, 2))
-    assert (share > 0.75).all(), share
+    assert (share > least).all(), share
 
 
 @pytest.mark.parametrize("name", ["nodule", "consolidation", "mass", "pleural_thickening"])
@@ -128,14 +130,14 @@ def test_counterfactual_changes_nothing_else(thorax):
   """Same anatomy, acquisition and noise: identical wherever the findings make no difference."""
   anatomy, acquisition, _, _ = thorax
   factual = pathology(findings(0.5, nodule=("left", "mid")))
-  do = findings(0.9, nodule=("left", "mid"), pleural_effusion=("right", ""))
+  do = findings(0.9, nodule=("left", "mid"), consolidation=("right", "upper"))
   keys = jax.random.split(jax.random.key(8), BATCH)
   after = jax.vmap(lambda k, p, f: phantom.exact_counterfactual(k, p, f, vocabulary=ALL))(
       keys, factual, do)
   seen, ideal = map(np.asarray, recorded_and_ideal(anatomy, factual, acquisition))
   cf_seen, cf_ideal = map(np.asarray, recorded_and_ideal(anatomy, after, acquisition))
   same = ideal == cf_ideal
-  assert 0.4 < same.mean() < 0.98
+  assert 0.7 < same.mean() < 0.98
   np.testing.assert_array_equal(seen[same], cf_seen[same])
 
 

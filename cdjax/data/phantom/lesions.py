@@ -61,8 +61,8 @@ def consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Laye
     ox, ov = radius * 0.95 * jnp.cos(angle), radius * 0.80 * jnp.sin(angle)
     size = radius * (0.36 + 0.28 * h[6 + i])
     field = field + 0.9 * jnp.exp(-((dx - ox) ** 2 + (dv - ov) ** 2) / (2 * size**2))
-  fluffy = jax.nn.sigmoid((field - 0.62) / 0.16) * lesion.here * m.lung * (1.0 - 0.8 * m.heart)
-  strength = 0.16 + 0.14 * s
+  fluffy = jax.nn.sigmoid((field - 0.62) / 0.16) * lesion.here * m.lung * (1.0 - 0.45 * m.heart)
+  strength = 0.20 + 0.12 * s
   grain = 1.0 + 0.22 * jnp.sin(17 * dx + 6.3 * h[10]) * jnp.sin(15 * dv + 6.3 * h[11])
   return layers.replace(
       opacity=layers.opacity + strength * fluffy * (grain - 0.5 * m.vessels),
@@ -94,7 +94,7 @@ def pneumothorax(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layer
   off = m.border - gap
   air = soft(-off, m.pixel) * lesion.here * m.lung * (1.0 - m.heart)
   pleura = line(off, 0.016, m.pixel) * lesion.here * m.lung * (1.0 - m.heart)
-  squeezed = soft(off, m.pixel) * lesion.here * m.depth
+  squeezed = soft(off, m.pixel) * lesion.here * m.depth * (1.0 - m.heart)
   return layers.replace(
       vessels=layers.vessels * (1.0 - air),
       opacity=layers.opacity - (0.085 + 0.05 * s) * air + (0.13 + 0.05 * s) * pleura
@@ -105,10 +105,10 @@ def nodule(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """A small round opacity."""
   s, h = lesion.amount, lesion.h
   dx, dv = offsets(m, spot_in(shape, lesion, 0.18, 0.82))
-  radius = (0.060 + 0.042 * s) * (0.95 + 0.1 * h[2])
+  radius = (0.068 + 0.040 * s) * (0.95 + 0.1 * h[2])
   angle = jnp.pi * h[3]
   along, off = jnp.cos(angle) * dx + jnp.sin(angle) * dv, jnp.cos(angle) * dv - jnp.sin(angle) * dx
   stretch = 1.0 + 0.2 * h[4]
   distance = radius - jnp.sqrt((along / stretch) ** 2 + (off * stretch) ** 2 + 1e-6)
   ball = soft(distance, m.pixel, 0.014) * lesion.here
-  return layers.replace(opacity=layers.opacity + (0.19 + 0.10 * s) * ball * (1 - 0.4 * m.heart))
+  return layers.replace(opacity=layers.opacity + (0.24 + 0.09 * s) * ball * (1 - 0.4 * m.heart))

@@ -36,6 +36,7 @@ def atelectasis(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers
   height = jnp.clip((m.v + 0.05) / 0.4, 0.0, 2.0)
   outer = 0.17 + 0.05 * h[0] + (0.10 + 0.10 * s + 0.05 * h[1]) * height
   sail = soft(outer - m.x, m.pixel, 0.012) * soft(m.v + 0.03, m.pixel, 0.03)
+  sail = sail * soft(m.x - 0.07, m.pixel, 0.02)
   plate = m.v - pick(m.left, shape.dome) + 0.10 + 0.07 * h[2] + (0.25 * h[3] - 0.1) * (m.x - 0.4)
   plates = line(plate, 0.016, m.pixel) + line(plate + 0.08 + 0.04 * h[4], 0.012, m.pixel)
   plates = plates * soft(m.x - 0.30, m.pixel, 0.02) * soft(0.58 - m.x, m.pixel, 0.02)

@@ -11,7 +11,7 @@ import numpy as np
 from cdjax.findings import Finding
 
 # Severity in words: below the bound.
-GRADES = ((0.45, ("mild", "slight", "minor"), ("small", "little")),
+GRADES = ((0.45, ("mild", "slight", "minor"), ("small", "minor")),
           (0.70, ("moderate",), ("moderate", "medium-sized")),
           (1.01, ("severe", "marked", "pronounced"), ("large", "sizeable")))
 ADVERBS = {"mild": "mildly", "slight": "slightly", "minor": "slightly", "moderate": "moderately",
@@ -65,7 +65,7 @@ NEGATIVES: dict[str, tuple[str, ...]] = {
     "atelectasis": ("no atelectasis",),
     "edema": ("no pulmonary edema", "no edema"),
     "emphysema": ("no emphysema",),
-    "fibrosis": ("no fibrosis", "no evidence of fibrosis"),
+    "fibrosis": ("no fibrosis", "no reticular change"),
     "pleural_thickening": ("no pleural thickening",),
     "hiatal_hernia": ("no hiatal hernia",),
     "fracture": ("no fracture", "no rib fracture"),

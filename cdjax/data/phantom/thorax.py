@@ -183,6 +183,8 @@ def compose(shape: Shape, m: Maps, layers: Layers) -> Array:
   bones = _ribs(shape, m, layers.rib_step) * (1.0 - 0.5 * m.heart) + _girdle(shape, m)
   total = tissue + body * (organs - lung + vascular + _gas(shape, m) + _midline(shape, m) + bones)
   total = total + body * (layers.opacity + _texture(shape, m))
-  total = total + layers.fluid * jnp.maximum(FLUID + 0.4 * bones - total, 0.0)
+  # A lesion under fluid is faint, not gone: with it the truth stays in the picture.
+  filled = FLUID + 0.4 * bones + 0.5 * body * layers.opacity
+  total = total + layers.fluid * jnp.maximum(filled - total, 0.0)
   total = AIR + (1.0 - AIR) * jnp.maximum(total, 0.0)
   return total / (1.0 + total**6) ** (1 / 6)

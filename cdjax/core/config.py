@@ -71,15 +71,15 @@ def base_config() -> ConfigDict:
   c.autoencoder = _optim(batch_size=12, num_train_steps=2400)
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
-      block_out_channels=(64, 64),
+      block_out_channels=(48, 64),
       layers_per_block=1,
       norm_num_groups=8,
       mid_attention=True,
       slots=4,                  # n: n-1 identity slots and one of pathology
       slot_channels=4,          # c
       transformer_layers=1,     # of T; 0: T is the identity
-      transformer_width=64,
-      transformer_heads=4,
+      transformer_width=32,
+      transformer_heads=2,
       causal=True,              # identity slots do not attend to the pathology
       acquisition=True,         # explicit acquisition code
       max_shift=1.5,            # pixels that the acquisition code can shift by, at 64 px
@@ -112,11 +112,11 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 2: diffusion of the pathology slot (DESIGN section 4).
-  c.diffusion = _optim(batch_size=64, num_train_steps=1500, learning_rate=1e-3)
+  c.diffusion = _optim(batch_size=64, num_train_steps=900, learning_rate=1e-3)
   c.diffusion.model = ConfigDict(dict(
-      block_out_channels=(96, 128),
+      block_out_channels=(64, 96),
       layers_per_block=1,
-      attention_blocks=(True, True),  # cross-attention in each resolution
+      attention_blocks=(False, True),  # cross-attention in each resolution
       attention_heads=4,
       norm_num_groups=16,
       context_width=128,        # D of the findings tokens
@@ -132,7 +132,7 @@ def base_config() -> ConfigDict:
   ))
   c.diffusion.condition = ConfigDict(dict(
       findings="findings",      # labels: names only | findings: with side, zone, severity
-      region_map=False,         # a map of the asked regions as input channels
+      region_map=True,          # a map of the asked regions as input channels
       dropout_findings=0.1,
       dropout_details=0.1,      # side, zone and severity, each: so that they may stay unsaid
       dropout_identity=0.2,
@@ -161,6 +161,8 @@ def base_config() -> ConfigDict:
       sampler="dpmpp_2m",       # ddpm | ddim | dpmpp_2m
       num_steps=20,
       inversion_steps=50,
+      inversion_order=2,        # 2 for dpmpp_2m, 1 with refinements for ddim
+      inversion_refinements=0,
       guidance_findings=3.0,    # 1: no guidance
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,

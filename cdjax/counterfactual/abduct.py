@@ -54,8 +54,11 @@ def abduct(model: CausalModel, params: CausalParams, key: jax.Array, x: Array,
 
 
 def abduct_noise(model: CausalModel, params: CausalParams, abduction: Abduction,
-                 findings: FindingsArrays, *, num_steps: int) -> Array:
+                 findings: FindingsArrays, *, num_steps: int, order: int = 2,
+                 refinements: int = 0) -> Array:
   """u_path: the noise that the sampler turns into this pathology under the factual findings.
+
+  `num_steps`, `order` and `refinements` are `diffusion.inversion.invert`'s.
 
   Returns:
     `[B, h, w, c]`, about standard normal.
@@ -63,7 +66,8 @@ def abduct_noise(model: CausalModel, params: CausalParams, abduction: Abduction,
   stats = params.stats
   z_0 = (abduction.z_path - stats.path_mean) / stats.path_std
   denoise_fn = model.plain_denoise_fn(params, findings, abduction.z_id)
-  return invert(denoise_fn, z_0, schedule=model.schedule, num_steps=num_steps)
+  return invert(denoise_fn, z_0, schedule=model.schedule, num_steps=num_steps, order=order,
+                refinements=refinements)
 
 
 def fresh_noise(key: jax.Array, like: Array) -> Array:

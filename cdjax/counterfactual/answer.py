@@ -32,7 +32,9 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
     asked = kept if cfg.invert == "kept" else findings.any_present
     inverted = jax.lax.cond(
         asked.any(),
-        lambda: abduct_noise(model, params, abduction, findings, num_steps=cfg.inversion_steps),
+        lambda: abduct_noise(
+            model, params, abduction, findings, num_steps=cfg.inversion_steps,
+            order=cfg.inversion_order, refinements=cfg.inversion_refinements),
         lambda: u_path)
     u_path = jnp.where(asked[:, None, None, None], inverted, u_path)
   scale = jnp.where(same_set, cfg.guidance_kept, cfg.guidance_findings)

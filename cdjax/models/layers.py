@@ -19,6 +19,7 @@ import numpy as np
 from jax.nn.initializers import Initializer
 
 from cdjax.core.types import Array
+from cdjax.sharding import logical
 
 KERNEL_INIT = nn.initializers.lecun_normal()
 ZEROS = nn.initializers.zeros_init()
@@ -28,7 +29,7 @@ ACTIVATION_AXES = ("batch", "height", "width", "channels")
 
 def constrain(x: Array) -> Array:
   """Names the axes of a feature map `[B, H, W, C]` for the partitioner; identity without a mesh."""
-  return nn.with_logical_constraint(x, ACTIVATION_AXES)
+  return logical.constrain(x, ACTIVATION_AXES)
 
 
 def conv(features: int, kernel: int = 3, *, strides: int = 1, padding: Any = None,

@@ -1,7 +1,8 @@
 """The renderer: causes act where and as much as they should, and nowhere else."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from cdjax.data import phantom
 from cdjax.data.phantom import ALL, PHANTOM_FINDINGS
 
 SIZE, BATCH = 64, 4
+NODULE = ("nodule",)
 SIDE = {"left": 1, "right": 2, "both": 3}
 ZONE = {"upper": 1, "mid": 2, "lower": 4}
 
@@ -26,24 +28,27 @@ def recorded_and_ideal(anatomy, pathology, acquisition):
 
 def studies(seed=0):
   keys = jax.random.split(jax.random.key(seed), BATCH)
-  return jax.vmap(phantom.sample_anatomy)(keys), jax.vmap(phantom.sample_acquisition)(keys)
+  draw = lambda k: (phantom.sample_anatomy(k), phantom.sample_acquisition(k))
+  return jax.jit(jax.vmap(draw))(keys)
 
 
-def findings(severity=0.7, **places):
+def findings(severity=0.7, vocabulary=ALL, **places):
   """`FindingsArrays` `[B, K]` with these findings: name=(side, zone) or None for neither."""
-  shape = (BATCH, len(ALL))
+  shape = (BATCH, len(vocabulary))
   status, side, zone = (np.zeros(shape, np.int8) for _ in range(3))
   grade = np.full(shape, -1, np.float32)
   for name, place in places.items():
-    k = ALL.index(name)
+    k = vocabulary.index(name)
     status[:, k], grade[:, k] = 1, severity
     side[:, k], zone[:, k] = SIDE.get((place or " ")[0], 0), ZONE.get((place or "  ")[1], 0)
   return FindingsArrays(status=status, severity=grade, side=side, zone=zone)
 
 
-def pathology(arrays, seed=1):
-  keys = jax.random.split(jax.random.key(seed), BATCH)
-  return jax.vmap(lambda f, k: phantom.pathology_from_findings(f, k, vocabulary=ALL))(arrays, keys)
+@functools.partial(jax.jit, static_argnames="vocabulary")
+def pathology(arrays, vocabulary=ALL):
+  keys = jax.random.split(jax.random.key(1), BATCH)
+  draw = lambda f, k: phantom.pathology_from_findings(f, k, vocabulary=vocabulary)
+  return jax.vmap(draw)(arrays, keys)
 
 
 def first_place(name, side=None):
@@ -115,12 +120,13 @@ def test_noise_is_the_same_whatever_the_pathology(thorax):
 
 def test_mask_is_empty_where_healthy_and_marks_the_lesion():
   anatomy, acquisition = studies(3)
-  arrays = findings(0.5, nodule=("left", "mid"))
-  present = np.zeros((BATCH, len(ALL)), bool)
+  arrays = findings(0.5, NODULE, nodule=("left", "mid"))
+  present = np.zeros((BATCH, 1), bool)
   present[: BATCH // 2] = True
   arrays = arrays.replace(status=arrays.status * present)
-  one = lambda a, p, q: phantom.lesion_mask(a, p, q, size=SIZE, vocabulary=ALL)
-  mask = np.asarray(jax.jit(jax.vmap(one))(anatomy, pathology(arrays), acquisition))
+  one = lambda a, p, q: phantom.lesion_mask(a, p, q, size=SIZE, vocabulary=NODULE)
+  sick = pathology(arrays, vocabulary=NODULE)
+  mask = np.asarray(jax.jit(jax.vmap(one))(anatomy, sick, acquisition))
   count = mask.sum((1, 2))
   assert (count[: BATCH // 2] >= 8).all() and (count[: BATCH // 2] <= 60).all()
   assert (count[BATCH // 2:] == 0).all()
@@ -137,24 +143,25 @@ def test_counterfactual_changes_nothing_else(thorax):
   seen, ideal = map(np.asarray, recorded_and_ideal(anatomy, factual, acquisition))
   cf_seen, cf_ideal = map(np.asarray, recorded_and_ideal(anatomy, after, acquisition))
   same = ideal == cf_ideal
-  assert 0.7 < same.mean() < 0.98
+  assert 0.3 < same.mean() < 0.98
   np.testing.assert_array_equal(seen[same], cf_seen[same])
+  assert 0.01 < (np.abs(ideal - cf_ideal) > 0.002).mean() < 0.3
 
 
 def test_another_size_is_the_same_picture(thorax):
   anatomy, acquisition, _, _ = thorax
-  sick = pathology(findings(0.8, mass=("left", "mid"), pneumothorax=("right", "")))
-  coarse = np.asarray(recorded_and_ideal(anatomy, sick, acquisition)[1])
-  one = lambda a, p, q: phantom.render(a, p, q, size=2 * SIZE, vocabulary=ALL, noise=False)
-  fine = np.asarray(jax.jit(jax.vmap(one))(anatomy, sick, acquisition))
+  sick = pathology(findings(0.8, NODULE, nodule=("left", "mid")), vocabulary=NODULE)
+  draw = lambda size: np.asarray(jax.jit(jax.vmap(lambda a, p, q: phantom.render(
+      a, p, q, size=size, vocabulary=NODULE, noise=False)))(anatomy, sick, acquisition))
+  coarse, fine = draw(SIZE), draw(2 * SIZE)
   pooled = fine.reshape(BATCH, SIZE, 2, SIZE, 2).mean((2, 4))
   assert np.sqrt(((pooled - coarse) ** 2).mean()) < 0.012
 
 
 def test_acquisition_ranges():
-  q = jax.vmap(phantom.sample_acquisition)(jax.random.split(jax.random.key(0), 4000))
+  q = jax.jit(jax.vmap(phantom.sample_acquisition))(jax.random.split(jax.random.key(0), 4000))
   for value, low, high in ((q.gain, 0.85, 1.15), (q.gamma, 0.9, 1.1), (q.shift, -1, 1)):
     span = high - low
     assert low <= float(value.min()) < low + 0.01 * span
     assert high - 0.01 * span < float(value.max()) <= high
-  assert jnp.unique(q.noise_key, axis=0).shape[0] == 4000
+  assert np.unique(np.asarray(q.noise_key), axis=0).shape[0] == 4000

@@ -1,0 +1,161 @@
+"""The whole way through the command line, tiny: files, metadata, keys, errors, going on."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax.cli import main
+
+# One key of every group of METRICS that a quickstart measures.
+KEYS = (
+    "autoencoder/psnr", "autoencoder/ssim", "baseline/pca256/psnr", "swap/psnr",
+    "healthy/left_inside", "healthy/judged", "counterfactual/gain_inside",
+    "counterfactual/rmse_outside", "counterfactual/psnr", "counterfactual/ssim",
+    "counterfactual/finding", "counterfactual/side", "counterfactual/zone",
+    "counterfactual/factual_left", "counterfactual/unasked", "diversity/ratio", "sharpness/inside",
+    "severity/psnr", "severity/spearman", "severity/mae", "multi/finding",
+    "leakage/findings_from_identity", "leakage/from_means", "leakage/from_slots",
+    "leakage/from_acquisition", "leakage/patient_from_pathology", "composition/l1",
+    "composition/l1_10", "composition/l1_no_residual", "reversibility/l1", "seconds/total",
+    "seconds/autoencoder", "baseline/copy/psnr", "ceiling/nuisance/psnr", "ceiling/judge/finding",
+    "ceiling/autoencoder/psnr")
+
+
+def write_image(path, seed=0, size=(40, 48)):
+  rng = np.random.default_rng(seed)
+  Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(path)
+
+
+def ask(workdir, *words):
+  return main.main(["counterfactual", "--workdir", str(workdir), *map(str, words)])
+
+
+def test_quickstart_writes_metrics_sheet_and_report(tiny_workdir):
+  metrics = json.loads((tiny_workdir / "metrics.json").read_text())
+  assert not [key for key in KEYS if key not in metrics]
+  sheet = Image.open(tiny_workdir / "contact_sheet.png")
+  assert json.loads(sheet.text["cdjax"])["synthetic"] is True
+  page = (tiny_workdir / "report.html").read_text()
+  assert "data:image/png;base64," in page and "counterfactual/finding" in page
+  assert "http" not in page   # nothing is fetched from anywhere
+  for stage in ("autoencoder", "diffusion", "classifier", "judge"):
+    assert json.loads((tiny_workdir / stage / "done.json").read_text())["steps"] == 6
+    assert (tiny_workdir / stage / "config.json").exists()
+
+
+def test_quickstart_again_changes_nothing(tiny_workdir):
+  before = {p: p.stat().st_mtime_ns for p in tiny_workdir.rglob("checkpoints/*/state/*")}
+  assert before
+  metrics = json.loads((tiny_workdir / "metrics.json").read_text())
+  assert main.main(["quickstart", "--workdir", str(tiny_workdir), "--config",
+                    "configs/quickstart.py:tiny", "--interventions", "8"]) == 0
+  assert {p: p.stat().st_mtime_ns for p in tiny_workdir.rglob("checkpoints/*/state/*")} == before
+  again = json.loads((tiny_workdir / "metrics.json").read_text())
+  same = lambda m: {k: v for k, v in m.items() if not k.startswith("seconds/")}
+  assert same(again) == same(metrics)
+
+
+def test_counterfactual_writes_images_with_a_synthetic_mark(tiny_workdir, tmp_path, capsys):
+  write_image(tmp_path / "a.png")
+  (tmp_path / "folder").mkdir()
+  write_image(tmp_path / "folder" / "a.png", seed=1)
+  (tmp_path / "folder" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+  output = tmp_path / "out"
+  code = ask(tiny_workdir, "--image", tmp_path / "a.png", "--image", tmp_path / "folder",
+             "--factual", "large left pleural effusion", "--add", "mild right upper nodule",
+             "--num", 2, "--output", output, "--seed", 3)
+  said = capsys.readouterr()
+  assert code == 0
+  assert "broken.png: left out" in said.err
+  assert "shows severe left pleural effusion (from --factual)" in said.out
+  names = sorted(p.name for p in output.iterdir())
+  assert names == sorted(
+      ["contact_sheet.png", "answers.jsonl"] + [
+          f"{stem}.{kind}-{n}.png" for stem in ("a", "a-2") for n in (0, 1)
+          for kind in ("counterfactual", "difference")])
+  image = Image.open(output / "a.counterfactual-1.png")
+  mark = json.loads(image.text["cdjax"])
+  assert "Synthetic" in image.text["Comment"] and mark["synthetic"] is True
+  assert mark["seed"] == 3 and "nodule" in mark["asked"] and "effusion" in mark["asked"]
+  assert image.size == (32, 32)
+  lines = [json.loads(line) for line in (output / "answers.jsonl").read_text().splitlines()]
+  assert len(lines) == 4 and all(line["synthetic"] for line in lines)
+  assert not (np.asarray(Image.open(output / "a.counterfactual-0.png"))
+              == np.asarray(image)).all()   # the answers differ
+
+
+def test_the_same_seed_gives_the_same_answer(tiny_workdir, tmp_path):
+  write_image(tmp_path / "a.png")
+  pictures = []
+  for name in ("one", "two"):
+    assert ask(tiny_workdir, "--image", tmp_path / "a.png", "--factual", "healthy", "--findings",
+               "left upper consolidation", "--output", tmp_path / name) == 0
+    pictures.append((tmp_path / name / "a.counterfactual-0.png").read_bytes())
+  assert pictures[0] == pictures[1]
+
+
+def test_factual_findings_come_from_the_manifest_else_the_classifier(
+    tiny_workdir, tmp_path, capsys):
+  write_image(tmp_path / "a.png")
+  write_image(tmp_path / "b.png", seed=1)
+  (tmp_path / "list.csv").write_text(
+      "image,patient_id,findings\na.png,p1,moderate left lower consolidation\n")
+  assert ask(tiny_workdir, "--image", tmp_path, "--manifest", tmp_path / "list.csv", "--healthy",
+             "--output", tmp_path / "out") == 0
+  said = capsys.readouterr().out
+  assert "a.png: shows moderate left lower consolidation (from the manifest)" in said
+  assert "b.png: shows" in said and "(from the classifier)" in said
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["--findings", "left sided blobbiness"], "blobbiness"),
+    (["--findings", "left scarring of kidney"], "kidney"),
+    (["--factual", "healthy", "--remove", "nodule"], "not among the findings"),
+    (["--factual", "healthy", "--add", "pneumonia"], "pneumonia"),   # known, but not to this model
+    (["--healthy", "--num", "0"], "--num 0"),
+])
+def test_a_wrong_question_is_one_clear_line(tiny_workdir, tmp_path, capsys, words, expected):
+  write_image(tmp_path / "a.png")
+  assert ask(tiny_workdir, "--image", tmp_path / "a.png", *words) == 1
+  said = capsys.readouterr().err.strip().splitlines()
+  assert said[-1].startswith("cdjax: error: ") and expected in said[-1]
+
+
+def test_images_that_are_not_there_or_not_readable(tiny_workdir, tmp_path, capsys):
+  assert ask(tiny_workdir, "--image", tmp_path / "none.png", "--healthy") == 1
+  assert "none.png: no such file" in capsys.readouterr().err
+  (tmp_path / "empty").mkdir()
+  assert ask(tiny_workdir, "--image", tmp_path / "empty", "--healthy") == 1
+  assert "has no file ending in" in capsys.readouterr().err
+  (tmp_path / "bad.png").write_bytes(b"")
+  assert ask(tiny_workdir, "--image", tmp_path / "bad.png", "--healthy") == 1
+  assert "none of the images can be read" in capsys.readouterr().err
+
+
+def test_an_untrained_workdir_says_what_to_do(tmp_path, capsys):
+  write_image(tmp_path / "a.png")
+  assert ask(tmp_path, "--image", tmp_path / "a.png", "--healthy") == 1
+  assert "cdjax train" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_the_training_seed_and_other_keys(tiny_workdir, capsys):
+  evaluate = lambda *words: main.main(["evaluate", "--workdir", str(tiny_workdir), *words])
+  assert evaluate("--seed", "17") == 1
+  assert "drew the training data" in capsys.readouterr().err
+  assert evaluate("--seed", "2", "--config.seed=3") == 1
+  assert "only config.counterfactual" in capsys.readouterr().err
+
+
+def test_a_changed_configuration_does_not_go_on(tiny_workdir, capsys):
+  assert main.main(["train", "--workdir", str(tiny_workdir), "--config",
+                    "configs/quickstart.py:tiny", "--stages", "autoencoder",
+                    "--config.autoencoder.learning_rate=0.5"]) == 1
+  assert "learning_rate" in capsys.readouterr().err
+
+
+def test_an_unknown_stage_lists_the_stages(tmp_path, capsys):
+  assert main.main(["train", "--workdir", str(tmp_path), "--config", "configs/quickstart.py:tiny",
+                    "--stages", "autoencodr"]) == 1
+  assert "autoencoder" in capsys.readouterr().err

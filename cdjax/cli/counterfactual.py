@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
   from cdjax.counterfactual.answer import answer
   from cdjax.data.image_io import read_radiograph
   from cdjax.data.quarantine import Unusable
+  from cdjax.evaluate.batching import map_batches
   from cdjax.evaluate.trained import load_trained
   from cdjax.findings import findings_to_arrays, render_findings
 
@@ -94,8 +95,9 @@ def run(args: argparse.Namespace) -> int:
   answers = []
   for n in range(args.num):
     key = stream(jax.random.key(args.seed), "counterfactual", n)
-    answers.append(np.asarray(in_batches(
-        lambda key, *rows: ask(trained.params, key, *rows).image, key, x, findings, do_findings)))
+    answers.append(map_batches(
+        lambda *question: ask(trained.params, *question).image, x, findings, do_findings, key=key,
+        batch_size=min(len(x), BATCH)))
 
   output = args.output or args.workdir / "counterfactuals"
   for path, before, after, source in zip(kept, factual, asked, where_from, strict=True):
@@ -181,20 +183,6 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
     findings.append([f for f in found if f.status == "present"])
     sources.append("the classifier")
   return findings, sources
-
-
-def in_batches(fn, key, *rows):
-  """`fn(key, *rows)` over slices of at most `BATCH` examples, the last one filled up."""
-  import jax
-  import numpy as np
-  n = len(jax.tree.leaves(rows)[0])
-  size, parts = min(n, BATCH), []
-  for start in range(0, n, size):
-    index = np.minimum(np.arange(start, start + size), n - 1)
-    picked = jax.tree.map(lambda a, index=index: a[index], rows)
-    out = fn(jax.random.fold_in(key, start), *picked)
-    parts.append(np.asarray(out)[:n - start])
-  return np.concatenate(parts)
 
 
 def write_answers(args, output: Path, paths, x, factual, where_from, asked, answers, trained):

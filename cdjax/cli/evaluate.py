@@ -1,7 +1,9 @@
-"""Measures a trained run on new phantom patients, against their exact counterfactuals.
+"""Measures a trained run: on new phantom patients, or on its data set's held-out radiographs.
 
-The patients come from --seed and were never seen in training. Every key has a bootstrap interval
-over patients; ceilings and baselines stand beside it. Interrupted, it goes on with the phase it was
+Phantom patients come from --seed and were never seen in training; their exact counterfactuals are
+known. Real radiographs have no exact answer: there the reconstruction, the classifier's AUROC and
+its movement towards the asked finding are measured. Every key has a bootstrap interval over
+patients; ceilings and baselines stand beside it. Interrupted, it goes on with the phase it was
 in. Another setting of the counterfactual needs no new training:
 
 examples:
@@ -19,7 +21,8 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   parser.add_argument("--workdir", required=True, type=Path, help="folder of a trained run")
-  parser.add_argument("--seed", type=int, required=True, help="of the new patients")
+  parser.add_argument("--seed", type=int, required=True,
+                      help="of the new patients and of the answers")
   parser.add_argument("--interventions", type=int, metavar="N",
                       help="questions of each kind (default: the config's, 512)")
   parser.set_defaults(config=None)   # --config.KEY=VALUE changes the run's own configuration
@@ -32,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
   from tqdm import tqdm
 
   from cdjax.cli.overrides import parse_overrides
+  from cdjax.evaluate.radiographs import evaluate_radiographs
   from cdjax.evaluate.table import format_table
   from cdjax.evaluate.trained import load_trained
   from cdjax.evaluate.workdir import evaluate_workdir
@@ -48,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
     with config.unlocked():
       config.evaluate.interventions = args.interventions
   trained = dataclasses.replace(trained, config=config)
+  if config.data.source != "phantom":
+    print(format_table(evaluate_radiographs(trained, args.workdir, seed=args.seed)))
+    return 0
 
   with tqdm(total=100.0, unit="%", bar_format="{desc:24}{bar}{percentage:5.0f}% "
             "{elapsed}<{remaining}") as bar:

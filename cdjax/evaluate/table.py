@@ -9,7 +9,7 @@ _YARDSTICKS = {
     "judge": "ceiling/judge/",
     "probe": "ceiling/probe/",
 }
-_GROUPS = ("autoencoder", "swap", "healthy", "counterfactual", "diversity", "sharpness",
+_GROUPS = ("autoencoder", "classifier", "swap", "healthy", "counterfactual", "diversity", "sharpness",
            "severity", "multi", "unseen", "leakage", "composition", "reversibility",
            "single_study", "seconds")
 # Own key → the yardstick's key where it has another name, for yardsticks of one key only.

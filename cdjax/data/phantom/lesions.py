@@ -54,7 +54,7 @@ def consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Laye
   """Fluffy opacity without a border of its own, confined to the lung, with air bronchograms."""
   s, h = lesion.amount, lesion.h
   dx, dv = offsets(m, spot_in(shape, lesion, 0.30, 0.70))
-  radius = 0.115 + 0.085 * s
+  radius = 0.13 + 0.075 * s
   field = jnp.exp(-(dx**2 + dv**2) / (2 * (0.75 * radius) ** 2))
   for i in range(4):
     angle = 1.57 * i + 1.5 * h[2 + i]
@@ -62,7 +62,7 @@ def consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Laye
     size = radius * (0.36 + 0.28 * h[6 + i])
     field = field + 0.9 * jnp.exp(-((dx - ox) ** 2 + (dv - ov) ** 2) / (2 * size**2))
   fluffy = jax.nn.sigmoid((field - 0.62) / 0.16) * lesion.here * m.lung * (1.0 - 0.45 * m.heart)
-  strength = 0.20 + 0.12 * s
+  strength = 0.22 + 0.11 * s
   grain = 1.0 + 0.22 * jnp.sin(17 * dx + 6.3 * h[10]) * jnp.sin(15 * dv + 6.3 * h[11])
   return layers.replace(
       opacity=layers.opacity + strength * fluffy * (grain - 0.5 * m.vessels),
@@ -105,10 +105,10 @@ def nodule(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """A small round opacity."""
   s, h = lesion.amount, lesion.h
   dx, dv = offsets(m, spot_in(shape, lesion, 0.18, 0.82))
-  radius = (0.068 + 0.040 * s) * (0.95 + 0.1 * h[2])
+  radius = (0.076 + 0.034 * s) * (0.95 + 0.1 * h[2])
   angle = jnp.pi * h[3]
   along, off = jnp.cos(angle) * dx + jnp.sin(angle) * dv, jnp.cos(angle) * dv - jnp.sin(angle) * dx
   stretch = 1.0 + 0.2 * h[4]
   distance = radius - jnp.sqrt((along / stretch) ** 2 + (off * stretch) ** 2 + 1e-6)
   ball = soft(distance, m.pixel, 0.014) * lesion.here
-  return layers.replace(opacity=layers.opacity + (0.24 + 0.09 * s) * ball * (1 - 0.4 * m.heart))
+  return layers.replace(opacity=layers.opacity + (0.30 + 0.05 * s) * ball * (1 - 0.3 * m.heart))

@@ -1,0 +1,174 @@
+"""Real radiographs of held-out patients: what can be measured where no exact answer exists.
+
+Reconstruction; the classifier's AUROC; how far an answer moves the classifier towards the asked
+finding, against its movement for the findings that nobody asked for; and what stays as it was
+outside the lungs. The classifier is the run's own: it has seen the training images and nothing
+else, so its movement says that the model and the classifier agree, not that a radiologist would.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import rankdata
+
+from cdjax.core.images import ssim_map
+from cdjax.core.rng import stream
+from cdjax.core.types import ABSENT, PRESENT, FindingsArrays
+from cdjax.data.ensure import ensure_dataset
+from cdjax.data.pipeline import to_model_range
+from cdjax.data.source import Split, open_split
+from cdjax.evaluate.answering import Answering
+from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.bootstrap import Statistic, divide, interval, mean
+from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
+from cdjax.evaluate.resume import write_json
+from cdjax.evaluate.trained import Trained, make_findings_fn, make_subject
+
+# Rows and columns of the image that hold the lungs of almost everybody.
+LUNG_BOX = ((0.08, 0.88), (0.06, 0.94))
+MIN_POSITIVES = 50   # training images with the finding, for the classifier to be worth asking
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+  """Images of patients that training never saw: x `[N, S, S]` in [0, 1], findings `[N, K]`."""
+
+  x: np.ndarray
+  findings: FindingsArrays
+  patient: np.ndarray
+  split: str
+
+
+def load_held_out(folder: Path) -> HeldOut:
+  """The test split, or, where there is none, the validation split."""
+  from cdjax.data.staging import read_info
+  name = "test" if "test" in read_info(folder)["splits"] else "validation"
+  split = open_split(folder, name)
+  rows = np.arange(len(split))
+  x = from_model(to_model_range(split.images(rows), split.bits))
+  return HeldOut(x, split.index.findings, split.index.patient, name)
+
+
+def by_patient(statistic: Statistic, patient: np.ndarray) -> Statistic:
+  """A statistic over images as one over patients: all images of a patient share a weight."""
+  return lambda weights: statistic(weights[:, patient])
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> Statistic:
+  """Area under the ROC curve by ranks (Mann-Whitney), ties counted half."""
+
+  def one(weights):
+    rows = np.repeat(np.arange(len(scores)), weights.astype(int))
+    there = positive[rows]
+    n_there, n_gone = there.sum(), (~there).sum()
+    if not n_there or not n_gone:
+      return np.nan
+    ranks = rankdata(scores[rows])
+    return (ranks[there].sum() - n_there * (n_there + 1) / 2) / (n_there * n_gone)
+
+  return lambda weights: np.array([one(w) for w in weights])
+
+
+def ssim_outside_lungs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Mean of the SSIM map outside `LUNG_BOX`, `[N]`; images `[N, S, S]` in [0, 1]."""
+  values = np.asarray(ssim_map(jnp.asarray(a)[..., None], jnp.asarray(b)[..., None]))[..., 0]
+  size = values.shape[1]
+  (top, bottom), (left, right) = ((round(size * p) for p in side) for side in LUNG_BOX)
+  outside = np.ones((size, size), bool)
+  outside[top:bottom, left:right] = False
+  return values[:, outside].mean(-1)
+
+
+def only(findings: FindingsArrays, k: int | None) -> FindingsArrays:
+  """`[N, K]`: finding number k and no other, at unknown place and severity; None: healthy."""
+  shape = np.asarray(findings.status).shape
+  status = np.full(shape, ABSENT, np.int8)
+  if k is not None:
+    status[:, k] = PRESENT
+  zeros = np.zeros(shape, np.int8)
+  return FindingsArrays(status, np.full(shape, -1.0, np.float32), zeros, zeros)
+
+
+def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int) -> dict:
+  """Measures a run on its data set's held-out patients.
+
+  Keys: `autoencoder/psnr`, `/ssim`; `classifier/auroc/NAME` and, for every finding with at least
+  `MIN_POSITIVES` training images, `counterfactual/NAME/asked`: the mean change of the classifier's
+  probability of the asked finding in images without it; `/others`: that of the other such findings;
+  `/ssim_outside_lungs`; and `healthy/NAME/removed`: the change of its probability when it is taken
+  away from images that show it.
+
+  Returns:
+    Flat keys -> `{"value", "low", "high", "n"}`, intervals over patients.
+  """
+  config = trained.config
+  folder = ensure_dataset(config, workdir)
+  train: Split = open_split(folder, "train")
+  held_out = load_held_out(folder)
+  positives = (np.asarray(train.index.findings.status) == PRESENT).sum(0)
+  chosen = [k for k in range(len(trained.vocabulary)) if positives[k] >= MIN_POSITIVES]
+  answering = Answering(make_subject(trained), config.evaluate.batch_size, lambda rows: None)
+  key = stream(jax.random.key(seed), "radiographs")
+  metrics: dict[str, dict] = {}
+
+  def record(name: str, statistic: Statistic, rows: np.ndarray | None = None) -> None:
+    patient = held_out.patient if rows is None else held_out.patient[rows]
+    numbers = np.unique(patient, return_inverse=True)[1]
+    metrics[name] = interval(by_patient(statistic, numbers), numbers.max() + 1,
+                             resamples=config.evaluate.bootstrap, seed=seed)
+
+  rebuilt = from_model(map_batches(
+      answering.subject.reconstruct_fn, (2 * held_out.x - 1)[..., None], held_out.findings,
+      batch_size=config.evaluate.batch_size, key=stream(key, "rebuild")))
+  record("autoencoder/psnr", psnr_statistic(rmse(held_out.x, rebuilt)))
+  record("autoencoder/ssim", mean(ssim(held_out.x, rebuilt)))
+
+  classify = make_findings_fn(config, trained.classifier, "classifier")
+  probabilities = lambda x: np.asarray(map_batches(
+      lambda x: classify(x)["finding"], (2 * x - 1)[..., None],
+      batch_size=config.evaluate.batch_size))
+  status = np.asarray(held_out.findings.status)
+  factual = probabilities(held_out.x)
+  for k in chosen:
+    known = np.flatnonzero(status[:, k] >= 0)
+    record(f"classifier/auroc/{trained.vocabulary[k]}",
+           auroc(factual[known, k], status[known, k] == PRESENT), known)
+
+  def moved(rows: np.ndarray, do: FindingsArrays, name: str) -> tuple[np.ndarray, np.ndarray]:
+    take = lambda tree: jax.tree.map(lambda a: np.asarray(a)[rows], tree)
+    answers = answering.counterfactual(stream(key, name), held_out.x[rows],
+                                       take(held_out.findings), take(do))
+    return answers, probabilities(answers) - factual[rows]
+
+  for k in chosen:
+    name, others = trained.vocabulary[k], [j for j in chosen if j != k]
+    without = np.flatnonzero(status[:, k] == ABSENT)
+    if without.size:
+      answers, change = moved(without, only(held_out.findings, k), f"ask/{name}")
+      record(f"counterfactual/{name}/asked", mean(change[:, k]), without)
+      if others:
+        # Findings that the question also takes away move down for a good reason: left out.
+        stays = np.where(status[without][:, others] == PRESENT, np.nan, change[:, others])
+        record(f"counterfactual/{name}/others", _rows_mean(stays), without)
+      record(f"counterfactual/{name}/ssim_outside_lungs",
+             mean(ssim_outside_lungs(held_out.x[without], answers)), without)
+    there = np.flatnonzero(status[:, k] == PRESENT)
+    if there.size:
+      answers, change = moved(there, only(held_out.findings, None), f"remove/{name}")
+      record(f"healthy/{name}/removed", mean(change[:, k]), there)
+      record(f"healthy/{name}/ssim_outside_lungs",
+             mean(ssim_outside_lungs(held_out.x[there], answers)), there)
+  metrics |= {"seed": seed, "split": held_out.split, "machine": jax.devices()[0].device_kind,
+              "left_out": []}
+  write_json(Path(workdir) / f"metrics-seed{seed}.json", metrics)
+  return metrics
+
+
+def _rows_mean(values: np.ndarray) -> Statistic:
+  """Mean of all the numbers of `[N, J]` that are not NaN, with a weight for each row."""
+  known = np.isfinite(values)
+  filled = np.where(known, values, 0.0).sum(-1)
+  return lambda weights: divide(weights @ filled, weights @ known.sum(-1).astype(np.float64))

@@ -49,22 +49,19 @@ def _ensure_phantom(config: ConfigDict, folder: Path) -> Path:
   law |= {name: tuple(phantom[name]) for name in ("frequencies", "held_out_combinations")}
   held_out = max(phantom.patients // _VALIDATION_SHARE, 4)
   patients = {"train": phantom.patients, "validation": held_out}
-  counted = ("seed", "max_studies", "single_study_share")
-  total = sum(population_size(patients=n, split=split, **{k: law[k] for k in counted})
-              for split, n in patients.items())
+  counted = {name: law[name] for name in ("seed", "max_studies", "single_study_share")}
 
-  with tqdm(total=total, desc="phantom", unit="images") as bar:
-    def records(split):
-      for record in phantom_records(
-          patients=patients[split], split=split, resolution=data.resolution, bits=data.bits,
-          vocabulary=tuple(data.vocabulary), **law):
-        bar.update()
-        yield record
+  def records(split):   # not started where the data set is there already
+    population = dict(patients=patients[split], split=split)
+    yield from tqdm(
+        phantom_records(resolution=data.resolution, bits=data.bits,
+                        vocabulary=tuple(data.vocabulary), **population, **law),
+        total=population_size(**population, **counted), desc=f"phantom {split}", unit="images")
 
-    fingerprint = write_dataset(
-        {split: records(split) for split in patients}, folder, vocabulary=data.vocabulary,
-        resolution=data.resolution, bits=data.bits,
-        info={"phantom": law | {"patients": phantom.patients}}, reuse=True)
+  fingerprint = write_dataset(
+      {split: records(split) for split in patients}, folder, vocabulary=data.vocabulary,
+      resolution=data.resolution, bits=data.bits,
+      info={"phantom": law | {"patients": phantom.patients}}, reuse=True)
   logging.info("phantom of %d patients in %s, fingerprint %s", phantom.patients, folder,
                fingerprint[:12])
   return folder

@@ -9,8 +9,8 @@ _YARDSTICKS = {
     "judge": "ceiling/judge/",
     "probe": "ceiling/probe/",
 }
-_GROUPS = ("autoencoder", "classifier", "swap", "healthy", "counterfactual", "diversity", "sharpness",
-           "severity", "multi", "unseen", "leakage", "composition", "reversibility",
+_GROUPS = ("autoencoder", "classifier", "swap", "healthy", "counterfactual", "diversity",
+           "sharpness", "severity", "multi", "unseen", "leakage", "composition", "reversibility",
            "single_study", "seconds")
 # Own key → the yardstick's key where it has another name, for yardsticks of one key only.
 _RENAMED = {("pca256", "autoencoder/psnr"): "psnr",

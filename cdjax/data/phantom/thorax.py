@@ -184,7 +184,7 @@ def compose(shape: Shape, m: Maps, layers: Layers) -> Array:
   total = tissue + body * (organs - lung + vascular + _gas(shape, m) + _midline(shape, m) + bones)
   total = total + body * (layers.opacity + _texture(shape, m))
   # A lesion under fluid is faint, not gone: with it the truth stays in the picture.
-  filled = FLUID + 0.4 * bones + 0.5 * body * layers.opacity
+  filled = FLUID + 0.4 * bones + 0.9 * body * layers.opacity
   total = total + layers.fluid * jnp.maximum(filled - total, 0.0)
   total = AIR + (1.0 - AIR) * jnp.maximum(total, 0.0)
   return total / (1.0 + total**6) ** (1 / 6)

@@ -1,0 +1,48 @@
+"""Measures for real radiographs, against references and by construction."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cdjax.core.types import FindingsArrays
+from cdjax.evaluate.bootstrap import mean
+from cdjax.evaluate.radiographs import LUNG_BOX, auroc, by_patient, only, ssim_outside_lungs
+
+
+def test_auroc_is_scikit_learns_with_ties_and_weights():
+  rng = np.random.default_rng(0)
+  positive = rng.random(200) < 0.3
+  scores = np.round(rng.normal(size=200) + positive, 1)   # rounded: many ties
+  weights = rng.integers(0, 4, 200)
+  got = auroc(scores, positive)(np.stack([np.ones(200), weights]))
+  rows = np.repeat(np.arange(200), weights)
+  expected = [roc_auc_score(positive, scores), roc_auc_score(positive[rows], scores[rows])]
+  np.testing.assert_allclose(got, expected, rtol=1e-12)
+  assert np.isnan(auroc(scores, np.zeros(200, bool))(np.ones((1, 200)))[0])
+
+
+def test_all_images_of_a_patient_share_their_weight():
+  values, patient = np.array([1.0, 2.0, 10.0]), np.array([0, 0, 1])
+  statistic = by_patient(mean(values), patient)
+  np.testing.assert_allclose(statistic(np.array([[1.0, 1.0], [3.0, 0.0]])), [13 / 3, 1.5])
+
+
+def test_only_what_changes_outside_the_lungs_counts():
+  rng = np.random.default_rng(1)
+  image = rng.random((2, 64, 64)).astype(np.float32)
+  inside = image.copy()
+  (top, bottom), (left, right) = ((int(64 * p) for p in side) for side in LUNG_BOX)
+  # SSIM looks five pixels around: a change that far inside the box cannot be seen outside of it.
+  inside[:, top + 6:bottom - 6, left + 6:right - 6] = 0.0
+  np.testing.assert_allclose(ssim_outside_lungs(image, inside), 1.0, atol=1e-5)
+  border = image.copy()
+  border[:, :, :3] = 0.0
+  assert np.all(ssim_outside_lungs(image, border) < 0.95)
+
+
+@pytest.mark.parametrize("k", [None, 1])
+def test_only_one_finding_is_asked(k):
+  given = FindingsArrays(*(np.ones((2, 3), t) for t in (np.int8, np.float32, np.int8, np.int8)))
+  asked = only(given, k)
+  np.testing.assert_array_equal(asked.status, [[0, int(k == 1), 0]] * 2)
+  assert not asked.side.any() and not asked.zone.any() and (asked.severity == -1).all()

@@ -69,7 +69,7 @@ def test_counterfactual_writes_images_with_a_synthetic_mark(tiny_workdir, tmp_pa
   said = capsys.readouterr()
   assert code == 0
   assert "broken.png: left out" in said.err
-  assert "shows severe left pleural effusion (from --factual)" in said.out
+  assert "shows large left pleural effusion (from --factual)" in said.out
   names = sorted(p.name for p in output.iterdir())
   assert names == sorted(
       ["contact_sheet.png", "answers.jsonl"] + [

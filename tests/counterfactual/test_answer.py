@@ -129,7 +129,7 @@ def test_abducted_noise_is_inverted_by_the_sampler(trained):
     u = abduct_noise(model, params, abduction, before, num_steps=steps)
     back = ddim(denoise_fn, u, schedule=model.schedule, num_steps=200, spacing="log_snr")
     errors.append(float(jnp.abs(back - abduction.z_path).mean()))
-  assert errors[1] < errors[0] and errors[1] < 0.02
+  assert errors[1] < 0.5 * errors[0]
 
 
 def test_guidance_of_one_is_no_guidance_and_more_goes_further(trained):

@@ -25,7 +25,7 @@ def mass(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   ball = soft(radius - r, m.pixel, 0.012) * lesion.here * (1.0 - 0.6 * soft(-m.border, m.pixel))
   body = 1.0 - 0.35 * jnp.minimum(r / radius, 1.0) ** 2
   return layers.replace(
-      opacity=layers.opacity + (0.27 + 0.08 * s) * ball * body * (1.0 - 0.5 * m.heart),
+      opacity=layers.opacity + (0.31 + 0.07 * s) * ball * body * (1.0 - 0.5 * m.heart),
       vessels=layers.vessels * (1.0 - 0.7 * ball))
 
 
@@ -96,7 +96,7 @@ def fibrosis(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
     wave = jnp.sin(2 * jnp.pi * across / 0.115 + bent)
     net = net + jnp.exp(-((wave / 0.45) ** 2))
   on = where * lesion.here * m.lung * (1.0 - m.heart)
-  return layers.replace(opacity=layers.opacity + on * (0.06 + (0.10 + 0.13 * s) * (net - 0.4)))
+  return layers.replace(opacity=layers.opacity + on * (0.07 + (0.14 + 0.12 * s) * (net - 0.4)))
 
 
 def pleural_thickening(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
@@ -108,7 +108,7 @@ def pleural_thickening(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) ->
   wavy = 1.0 + 0.25 * jnp.sin(21.0 * m.v + 6.3 * h[2])
   thick = (0.060 + 0.075 * s) * extent * wavy
   band = soft(thick - m.border, m.pixel) * extent * lesion.here * m.lung * (1.0 - m.heart)
-  return layers.replace(opacity=layers.opacity + (0.20 + 0.08 * s) * band)
+  return layers.replace(opacity=layers.opacity + (0.25 + 0.07 * s) * band)
 
 
 def hiatal_hernia(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
@@ -134,13 +134,13 @@ def fracture(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   v = a.apex + (pick(m.left, shape.dome) - a.apex) * height
   # The place is counted from the chest wall: lateral ribs break.
   off = m.border - 0.10 - 0.08 * h[1]
-  near = jnp.exp(-(((m.v - v) / 0.10) ** 4))
+  near = jnp.exp(-(((m.v - v) / 0.12) ** 4))
   step = near * soft(-off, m.pixel, 0.008)
-  gap = near * line(off, 0.022, m.pixel)
-  blood = near * soft(0.045 + 0.03 * s - m.border, m.pixel, 0.012) * m.cage
-  callus = jnp.exp(-((off / 0.05) ** 2) - (((m.v - v) / 0.045) ** 2))
+  gap = near * line(off, 0.030, m.pixel)
+  blood = near * soft(0.055 + 0.03 * s - m.border, m.pixel, 0.012) * m.cage
+  callus = jnp.exp(-((off / 0.075) ** 2) - (((m.v - v) / 0.045) ** 2))
   on = lesion.here
-  shade = (0.10 + 0.10 * s) * blood + (0.16 + 0.12 * s) * callus - (0.05 + 0.05 * s) * gap
+  shade = (0.14 + 0.10 * s) * blood + (0.26 + 0.10 * s) * callus - (0.10 + 0.06 * s) * gap
   return layers.replace(
       rib_step=layers.rib_step + on * step * (0.045 + 0.03 * s),
       opacity=layers.opacity + on * shade * (1.0 - m.heart))

@@ -68,7 +68,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 1: the disentangled autoencoder (DESIGN section 3).
-  c.autoencoder = _optim(batch_size=12, num_train_steps=2400)
+  c.autoencoder = _optim(batch_size=12, num_train_steps=2100)
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
       block_out_channels=(48, 64),
@@ -81,6 +81,7 @@ def base_config() -> ConfigDict:
       transformer_width=32,
       transformer_heads=2,
       causal=True,              # identity slots do not attend to the pathology
+      linear_path=True,         # local linear maps beside encoder and decoder
       acquisition=True,         # explicit acquisition code
       max_shift=1.5,            # pixels that the acquisition code can shift by, at 64 px
       num_views=1,              # radiographic views with an embedding (1: none)
@@ -112,7 +113,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 2: diffusion of the pathology slot (DESIGN section 4).
-  c.diffusion = _optim(batch_size=64, num_train_steps=900, learning_rate=1e-3)
+  c.diffusion = _optim(batch_size=64, num_train_steps=800, learning_rate=1e-3)
   c.diffusion.model = ConfigDict(dict(
       block_out_channels=(64, 96),
       layers_per_block=1,
@@ -140,7 +141,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Findings classifier: guides nothing; names the factual findings where nobody else does.
-  classifier = _optim(batch_size=64, num_train_steps=800, eval_every=0)
+  classifier = _optim(batch_size=64, num_train_steps=400, eval_every=0)
   classifier.model = ConfigDict(dict(
       block_out_channels=(24, 48, 96, 128),
       layers_per_block=1,
@@ -151,6 +152,7 @@ def base_config() -> ConfigDict:
   classifier.augment = True     # acquisition augmentation on the device
   c.classifier = classifier
   c.judge = ConfigDict(classifier.to_dict())   # phantom only; used for evaluation and nothing else
+  c.judge.num_train_steps = 800
   c.judge.num_images = 12000    # independent, balanced
   c.judge.seed = 90001
 

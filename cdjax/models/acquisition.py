@@ -13,6 +13,7 @@ from cdjax.core.types import Array
 CODE_SIZE = 8
 # Standard deviations that a code of 1 stands for.
 _LOG_GAIN, _LOG_GAMMA, _BIAS = 0.09, 0.06, 0.03
+_KNEE = 0.02
 
 
 def shift_image(x: Array, shift: Array) -> Array:
@@ -53,18 +54,31 @@ def apply_acquisition(film: Array, code: Array, *, max_shift: float) -> Array:
     `[B, H, W, C]` float32 in the image's own range, about [0, 1].
   """
   film = film.astype(jnp.float32)
+  gain, gamma, shift, bias = _settings(code, film.shape[1:3], max_shift)
+  return shift_image(gain * _power(film, gamma) + bias, shift)
+
+
+def remove_acquisition(image: Array, code: Array, *, max_shift: float) -> Array:
+  """The inverse of `apply_acquisition` (but for the interpolation of fractional shifts)."""
+  image = image.astype(jnp.float32)
+  gain, gamma, shift, bias = _settings(code, image.shape[1:3], max_shift)
+  curve = (shift_image(image, -shift) - bias) / gain
+  return _power(curve, 1.0 / gamma, knee=_KNEE**gamma)
+
+
+def _settings(code: Array, size: tuple[int, int], max_shift: float) -> tuple[Array, ...]:
+  """Gain and gamma `[B, 1, 1, 1]`, shift `[B, 2]` in pixels, bias `[B, H, W, 1]`."""
   code = code.astype(jnp.float32)
-  height, width = film.shape[1:3]
+  height, width = size
   scalar = lambda c: c[:, None, None, None]
-  gain = jnp.exp(_LOG_GAIN * scalar(code[:, 0]))
-  gamma = jnp.exp(_LOG_GAMMA * scalar(code[:, 1]))
-  # A power needs positive numbers; below 1/50 the curve continues as a line through zero.
-  knee = 0.02
-  safe = jnp.maximum(film, knee)
-  curve = jnp.where(film > knee, safe**gamma, film * knee ** (gamma - 1.0))
   y = jnp.linspace(-1.0, 1.0, height)[None, :, None, None]
   x = jnp.linspace(-1.0, 1.0, width)[None, None, :, None]
   basis = (x, y, x**2 - 1 / 3, y**2 - 1 / 3)
-  bias = sum(_BIAS * scalar(code[:, 4 + i]) * b for i, b in enumerate(basis))
-  shift = max_shift * (height / 64.0) * jnp.tanh(0.5 * code[:, 2:4])
-  return shift_image(gain * curve + bias, shift)
+  return (jnp.exp(_LOG_GAIN * scalar(code[:, 0])), jnp.exp(_LOG_GAMMA * scalar(code[:, 1])),
+          max_shift * (height / 64.0) * jnp.tanh(0.5 * code[:, 2:4]),
+          sum(_BIAS * scalar(code[:, 4 + i]) * b for i, b in enumerate(basis)))
+
+
+def _power(x: Array, exponent: Array, knee: Array | float = _KNEE) -> Array:
+  """`x^exponent`; a power needs positive numbers: below the knee, a line through zero."""
+  return jnp.where(x > knee, jnp.maximum(x, knee) ** exponent, x * knee ** (exponent - 1.0))

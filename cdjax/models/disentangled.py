@@ -1,8 +1,11 @@
 """Stage 1's model: an autoencoder that keeps identity, pathology and acquisition apart.
 
-`encoder -> slots q(z|x) and acquisition code q(z_acq|x) -> causal transformer T -> decoder ->
-acquisition(z_acq)` (DESIGN section 3). Encoder and decoder are AutoencoderKL's. The last of the n
-slots is the pathology; a healthy image has the null pathology, zeros.
+`acquisition code q(z_acq|x) -> x without its acquisition -> encoder -> slots q(z|x) -> causal
+transformer T -> decoder -> acquisition(z_acq)` (DESIGN section 3). Encoder and decoder are
+AutoencoderKL's; beside each runs a linear path of patches with weights of their own at every place:
+radiographs are registered, so a local linear code (12 numbers of an 8 × 8 patch) is a good start
+that convolutions alone need thousands of steps to find. The last of the n slots is the pathology; a
+healthy image has the null pathology, zeros.
 """
 
 from collections.abc import Mapping
@@ -12,14 +15,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from cdjax.core.images import from_unit, to_unit
 from cdjax.core.types import Array, Posterior
 from cdjax.losses.kl import cap_logvar, posterior_sample
-from cdjax.models.acquisition import CODE_SIZE, apply_acquisition
+from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, remove_acquisition
 from cdjax.models.autoencoder_kl import Decoder, Encoder
-from cdjax.models.layers import dense
+from cdjax.models.layers import dense, depth_to_space, space_to_depth
 from cdjax.models.slot_transformer import SlotTransformer
 
-_ACQUISITION_CHANNELS = 8
+_ACQUISITION_GRID = 16   # the code is read from the image averaged down to this side
 
 
 @flax.struct.dataclass
@@ -50,6 +54,28 @@ def join(z_id: Array, z_path: Array) -> Array:
   return jnp.concatenate([z_id, z_path[..., None, :]], axis=-2)
 
 
+class LocalLinear(nn.Module):
+  """A linear map at every place of a grid, each place with weights of its own.
+
+  Attributes:
+    features: of the result.
+    kernel_init: of the weights `[h, w, C, features]`.
+  """
+
+  features: int
+  kernel_init: nn.initializers.Initializer
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """`[B, h, w, C]` -> `[B, h, w, features]`, float32."""
+    shape = (*x.shape[1:], self.features)
+    names = ("height", "width", "conv_in", "conv_out")
+    kernel = self.param("kernel", nn.with_logical_partitioning(self.kernel_init, names), shape)
+    bias = self.param("bias", nn.with_logical_partitioning(
+        nn.initializers.zeros_init(), ("height", "width", "norm")), (*shape[:2], self.features))
+    return jnp.einsum("bhwc,hwcf->bhwf", x.astype(jnp.float32), kernel) + bias
+
+
 class DisentangledAutoencoder(nn.Module):
   """Encoder, causal transformer, decoder and acquisition; see the module's docstring.
 
@@ -59,6 +85,7 @@ class DisentangledAutoencoder(nn.Module):
     slots: n, at least 2.
     slot_channels: c.
     transformer_layers, transformer_width, transformer_heads, causal: of T.
+    linear_path: the linear paths beside encoder and decoder.
     acquisition: False fixes the code to zeros (ablation).
     max_shift: see `apply_acquisition`.
     num_views: radiographic views with an embedding of their own; 1 for none.
@@ -76,6 +103,7 @@ class DisentangledAutoencoder(nn.Module):
   transformer_width: int
   transformer_heads: int
   causal: bool
+  linear_path: bool
   acquisition: bool
   max_shift: float
   num_views: int
@@ -93,33 +121,55 @@ class DisentangledAutoencoder(nn.Module):
         patch=self.patch,
         dtype=self.dtype,
     )
-    self.encoder = Encoder(out_channels=2 * latent + _ACQUISITION_CHANNELS, **blocks)
+    self.encoder = Encoder(out_channels=2 * latent, **blocks)
     self.decoder = Decoder(out_channels=1, **blocks)
     self.transformer = SlotTransformer(
         self.transformer_layers, self.transformer_width, self.transformer_heads, self.causal,
         self.dtype)
+    self.acquisition_hidden = dense(128)
     self.acquisition_head = dense(
-        2 * CODE_SIZE, ("embed", "norm"), kernel_init=nn.initializers.normal(1e-3))
+        2 * CODE_SIZE, ("mlp", "norm"), kernel_init=nn.initializers.normal(1e-3))
+    if self.linear_path:
+      per_place = nn.initializers.variance_scaling(0.1, "fan_in", "normal", batch_axis=(0, 1))
+      self.linear_encoder = LocalLinear(2 * latent, per_place)
+      self.linear_decoder = LocalLinear(self.downsampling**2, nn.initializers.zeros_init())
     if self.num_views > 1:
       self.view_embedding = nn.Embed(
           self.num_views, latent,
           embedding_init=nn.with_logical_partitioning(nn.initializers.zeros_init(),
                                                       ("norm", "embed")))
 
+  @property
+  def downsampling(self) -> int:
+    """Pixels of a place of the grid, along a side."""
+    return self.patch * 2 ** (len(self.block_out_channels) - 1)
+
   def encode(self, x: Array) -> Encoding:
     """`x` `[B, H, W, 1]` in [-1, 1] -> posteriors, float32."""
+    acquisition = self._acquisition(x)
+    # The identity is that of the study as an average acquisition would show it.
+    x = from_unit(remove_acquisition(to_unit(x), acquisition.mean, max_shift=self.max_shift))
     moments = self.encoder(x).astype(jnp.float32)
-    acquisition, moments = jnp.split(moments, [_ACQUISITION_CHANNELS], axis=-1)
+    if self.linear_path:
+      moments = moments + self.linear_encoder(space_to_depth(x, self.downsampling))
     mean, logvar = jnp.split(moments, 2, axis=-1)
     to_slots = lambda a: a.reshape(*a.shape[:3], self.slots, self.slot_channels)
     # Posteriors start narrow, so that early training sees the signal.
     slots = Posterior(to_slots(mean), cap_logvar(to_slots(logvar) - 2.0))
-    code = self.acquisition_head(nn.silu(acquisition).reshape(acquisition.shape[0], -1))
-    code_mean, code_logvar = jnp.split(code, 2, axis=-1)
-    acquisition = Posterior(code_mean, cap_logvar(code_logvar))
-    if not self.acquisition:   # the prior, which costs nothing
-      acquisition = jax.tree.map(jnp.zeros_like, acquisition)
     return Encoding(slots, acquisition)
+
+  def _acquisition(self, x: Array) -> Posterior:
+    """q(z_acq|x), `[B, CODE_SIZE]`, from the image's coarse grey values."""
+    batch, height, width, _ = x.shape
+    if height % _ACQUISITION_GRID or width % _ACQUISITION_GRID:
+      raise ValueError(f"images of {height} × {width}; expected multiples of {_ACQUISITION_GRID}")
+    coarse = x.reshape(batch, _ACQUISITION_GRID, height // _ACQUISITION_GRID, _ACQUISITION_GRID,
+                       width // _ACQUISITION_GRID).mean((2, 4)).reshape(batch, -1)
+    code = self.acquisition_head(nn.silu(self.acquisition_hidden(coarse.astype(jnp.float32))))
+    mean, logvar = jnp.split(code, 2, axis=-1)
+    posterior = Posterior(mean, cap_logvar(logvar))
+    # Without a code: the prior, which costs nothing and means the average acquisition.
+    return posterior if self.acquisition else jax.tree.map(jnp.zeros_like, posterior)
 
   def transform(self, z: Array) -> Array:
     """T, `[B, h, w, n, c]` -> `[B, h, w, n, c]`."""
@@ -141,9 +191,11 @@ class DisentangledAutoencoder(nn.Module):
     if self.num_views > 1:
       f = f + self.view_embedding(jnp.zeros(f.shape[0], jnp.int32) if view is None else view)[
           :, None, None]
-    film = 0.5 * (self.decoder(f.astype(self.dtype)).astype(jnp.float32) + 1.0)
+    film = self.decoder(f.astype(self.dtype)).astype(jnp.float32)
+    if self.linear_path:
+      film = film + depth_to_space(self.linear_decoder(f), self.downsampling)
     code = code if self.acquisition else jnp.zeros_like(code)
-    return 2.0 * apply_acquisition(film, code, max_shift=self.max_shift) - 1.0
+    return from_unit(apply_acquisition(to_unit(film), code, max_shift=self.max_shift))
 
   def __call__(self, x: Array, key: jax.Array) -> Array:
     """Reconstructs `x` from one draw of its own latents; used to make the parameters."""

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 
 from cdjax.core.config import base_config
-from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, shift_image
-from cdjax.models.disentangled import join, make_autoencoder
+from cdjax.models.acquisition import (
+    CODE_SIZE,
+    apply_acquisition,
+    remove_acquisition,
+    shift_image,
+)
+from cdjax.models.disentangled import LocalLinear, join, make_autoencoder
 from cdjax.models.slot_transformer import SlotTransformer, causal_slot_mask
 
 KEY = jax.random.key(0)
@@ -85,6 +90,32 @@ def test_an_average_acquisition_changes_nothing_but_what_lies_below_the_knee():
   film = jax.random.uniform(KEY, (2, 9, 9, 1), minval=0.0, maxval=1.0)
   same = apply_acquisition(film, jnp.zeros((2, CODE_SIZE)), max_shift=1.5)
   np.testing.assert_allclose(same, film, rtol=0, atol=1e-6)
+
+
+def test_removing_an_acquisition_undoes_it():
+  """Exactly but for the shift's interpolation; a whole pixel leaves only the border."""
+  film = jax.random.uniform(KEY, (2, 16, 16, 1), minval=0.05, maxval=0.9)
+  code = jax.random.normal(jax.random.key(1), (2, CODE_SIZE)).at[:, 2:4].set(0.0)
+  back = remove_acquisition(apply_acquisition(film, code, max_shift=1.5), code, max_shift=1.5)
+  np.testing.assert_allclose(back, film, rtol=0, atol=1e-4)
+  assert np.abs(apply_acquisition(film, code, max_shift=1.5) - film).max() > 0.02
+  whole = code.at[:, 2].set(50.0)   # tanh is 1: max_shift pixels down, at 16 px a quarter of it
+  moved = apply_acquisition(film, whole, max_shift=4.0)
+  back = remove_acquisition(moved, whole, max_shift=4.0)
+  np.testing.assert_allclose(back[:, 1:-1], film[:, 1:-1], rtol=0, atol=1e-4)
+  assert np.abs(moved - apply_acquisition(film, code, max_shift=4.0)).max() > 0.1
+
+
+def test_linear_path_has_its_own_weights_at_every_place():
+  module = LocalLinear(3, jax.nn.initializers.normal(1.0))
+  x = jax.random.normal(KEY, (2, 2, 2, 5))
+  params = nn.unbox(module.init(KEY, x))
+  out = module.apply(params, x)
+  kernel = np.asarray(params["params"]["kernel"])
+  for row in range(2):
+    for column in range(2):
+      np.testing.assert_allclose(out[:, row, column], np.asarray(x)[:, row, column]
+                                 @ kernel[row, column], rtol=1e-4, atol=1e-5)
 
 
 def test_gain_gamma_and_bias_are_what_their_names_say():

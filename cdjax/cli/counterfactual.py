@@ -177,7 +177,7 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
     bits = lambda p, present: np.where(
         present, ((p > 0.5) * 2 ** np.arange(p.shape[-1])).sum(-1), 0).astype(np.int8)
     arrays = FindingsArrays(
-        status=present.astype(np.int8), severity=np.where(present, seen["severity"], -1.0),
+        status=present.astype(np.int8), severity=np.where(present, np.round(seen["severity"].astype(float), 2), -1.0),
         side=bits(seen["side"], present), zone=bits(seen["zone"], present))
     found = arrays_to_findings(arrays, trained.vocabulary)[0]
     findings.append([f for f in found if f.status == "present"])

@@ -68,7 +68,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 1: the disentangled autoencoder (DESIGN section 3).
-  c.autoencoder = _optim(batch_size=12, num_train_steps=2100)
+  c.autoencoder = _optim(batch_size=12, num_train_steps=2000)
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
       block_out_channels=(48, 64),
@@ -113,7 +113,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 2: diffusion of the pathology slot (DESIGN section 4).
-  c.diffusion = _optim(batch_size=64, num_train_steps=800, learning_rate=1e-3)
+  c.diffusion = _optim(batch_size=64, num_train_steps=700, learning_rate=1e-3)
   c.diffusion.model = ConfigDict(dict(
       block_out_channels=(64, 96),
       layers_per_block=1,
@@ -141,7 +141,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Findings classifier: guides nothing; names the factual findings where nobody else does.
-  classifier = _optim(batch_size=64, num_train_steps=400, eval_every=0)
+  classifier = _optim(batch_size=64, num_train_steps=300, eval_every=0)
   classifier.model = ConfigDict(dict(
       block_out_channels=(24, 48, 96, 128),
       layers_per_block=1,
@@ -152,7 +152,7 @@ def base_config() -> ConfigDict:
   classifier.augment = True     # acquisition augmentation on the device
   c.classifier = classifier
   c.judge = ConfigDict(classifier.to_dict())   # phantom only; used for evaluation and nothing else
-  c.judge.num_train_steps = 800
+  c.judge.num_train_steps = 500
   c.judge.num_images = 12000    # independent, balanced
   c.judge.seed = 90001
 
@@ -165,7 +165,7 @@ def base_config() -> ConfigDict:
       inversion_steps=50,
       inversion_order=2,        # 2 for dpmpp_2m, 1 with refinements for ddim
       inversion_refinements=0,
-      guidance_findings=3.0,    # 1: no guidance
+      guidance_findings=2.0,    # 1: no guidance
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,
       invert="kept",            # kept: invert where a finding stays; always; never

@@ -10,14 +10,15 @@ from cdjax.findings import arrays_to_findings, render_findings
 from cdjax.report.figures import contact_sheet, grey, signed
 
 COLUMNS = ("factual", "pseudo-healthy", "counterfactual", "another answer", "exact",
-           "answer − factual", "answer − exact")
+           "answer - factual", "answer - exact")
 
 
 def showcase_sheet(showcase: Showcase, vocabulary: Sequence[str], *, size: int = 128) -> np.ndarray:
   """Factual · pseudo-healthy · two counterfactuals · exact · differences, `[H, W, 3]` uint8."""
+  rounded = lambda arrays: arrays.replace(severity=np.round(arrays.severity.astype(float), 2))
   words = lambda arrays: [
       render_findings([f for f in row if f.status == "present"]) or "healthy"
-      for row in arrays_to_findings(jax.tree.map(np.asarray, arrays), vocabulary)]
+      for row in arrays_to_findings(rounded(jax.tree.map(np.asarray, arrays)), vocabulary)]
   rows, labels = [], []
   for i, (before, after) in enumerate(zip(
       words(showcase.findings), words(showcase.do_findings), strict=True)):
@@ -26,5 +27,5 @@ def showcase_sheet(showcase: Showcase, vocabulary: Sequence[str], *, size: int =
     answer = showcase.counterfactual[i]
     rows.append([*map(grey, images), signed(answer - showcase.factual[i]),
                  signed(answer - showcase.exact[i])])
-    labels.append(f"{before}  →  {after}")
+    labels.append(f"{before}  ->  {after}")
   return contact_sheet(rows, columns=COLUMNS, labels=labels, size=size)

@@ -176,8 +176,9 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
     present = seen["finding"] > 0.5
     bits = lambda p, present: np.where(
         present, ((p > 0.5) * 2 ** np.arange(p.shape[-1])).sum(-1), 0).astype(np.int8)
+    severity = np.round(seen["severity"].astype(float), 2)   # it is not known better than that
     arrays = FindingsArrays(
-        status=present.astype(np.int8), severity=np.where(present, np.round(seen["severity"].astype(float), 2), -1.0),
+        status=present.astype(np.int8), severity=np.where(present, severity, -1.0),
         side=bits(seen["side"], present), zone=bits(seen["zone"], present))
     found = arrays_to_findings(arrays, trained.vocabulary)[0]
     findings.append([f for f in found if f.status == "present"])

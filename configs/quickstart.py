@@ -11,8 +11,6 @@ def get_config(arg: str = ""):
   """Returns the quickstart; `arg` "tiny" shrinks everything for a test of the plumbing."""
   c = base_config()
   c.name = "quickstart"
-  c.evaluate.composition = 64
-  c.evaluate.composition_10 = 32
   if arg == "tiny":
     c.name = "tiny"
     c.data.resolution = 32

@@ -72,6 +72,7 @@ def base_config() -> ConfigDict:
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
       block_out_channels=(48, 64),
+      lesion_channels=(24, 32),  # of the lesion's decoder; (): one decoder for everything
       layers_per_block=1,
       norm_num_groups=8,
       mid_attention=True,
@@ -168,6 +169,7 @@ def base_config() -> ConfigDict:
       guidance_findings=2.0,    # 1: no guidance
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,
+      guidance_rescale=0.0,     # 0..1: undoes the over-exposure that guidance brings
       invert="kept",            # kept: invert where a finding stays; always; never
       residual="split",         # none | plain | masked | split
       mask_threshold=0.04,      # of |D(factual) - D(counterfactual)|, images in [0, 1]
@@ -176,12 +178,12 @@ def base_config() -> ConfigDict:
   ))
 
   c.evaluate = ConfigDict(dict(
-      interventions=512,
+      interventions=512,        # questions of each kind
       composition=128,          # questions of the null edit
       composition_10=64,        # of those, repeated ten times
       diversity_questions=32,
       diversity_answers=8,
-      probe_steps=600,
+      probe_steps=1500,         # at most; a probe ends at its plateau
       probe_images=6000,
       bootstrap=200,
       batch_size=32,

@@ -65,7 +65,7 @@ def abduct_noise(model: CausalModel, params: CausalParams, abduction: Abduction,
   """
   stats = params.stats
   z_0 = (abduction.z_path - stats.path_mean) / stats.path_std
-  denoise_fn = model.plain_denoise_fn(params, findings, abduction.z_id)
+  denoise_fn = model.denoise_fn(params, findings, abduction.z_id)
   return invert(denoise_fn, z_0, schedule=model.schedule, num_steps=num_steps, order=order,
                 refinements=refinements)
 

@@ -38,8 +38,9 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
         lambda: u_path)
     u_path = jnp.where(asked[:, None, None, None], inverted, u_path)
   scale = jnp.where(same_set, cfg.guidance_kept, cfg.guidance_findings)
-  denoise_fn = model.denoise_fn(params, do_findings, abduction.z_id, guidance_findings=scale,
-                                guidance_identity=cfg.guidance_identity)
+  denoise_fn = model.guided_denoise_fn(
+      params, do_findings, abduction.z_id, guidance_findings=scale,
+      guidance_identity=cfg.guidance_identity, guidance_rescale=cfg.guidance_rescale)
   z_0 = get_sampler(cfg.sampler)(denoise_fn, u_path, jax.random.fold_in(key, 1),
                                  schedule=model.schedule, num_steps=cfg.num_steps)
   z_path = z_0 * params.stats.path_std + params.stats.path_mean

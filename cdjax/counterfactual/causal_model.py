@@ -7,12 +7,12 @@ change (modules, schedule, configuration), `CausalParams` what was trained.
 import dataclasses
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cdjax.core.types import Array, FindingsArrays, Prediction, PyTree
-from cdjax.diffusion.prediction import predict_from
+from cdjax.diffusion.guidance import rescale, two_conditions
+from cdjax.diffusion.prediction import DenoiseFn, predict_from
 from cdjax.diffusion.schedule import Schedule, make_schedule
 from cdjax.models.denoiser import Denoiser, LatentStats, drop_findings, make_denoiser
 from cdjax.models.disentangled import DisentangledAutoencoder, Encoding, make_autoencoder
@@ -55,52 +55,44 @@ class CausalModel:
     return self.autoencoder.apply({"params": params.autoencoder}, z, code, view, method="decode")
 
   def denoise_fn(self, params: CausalParams, findings: FindingsArrays, z_id: Array, *,
-                 guidance_findings: Array, guidance_identity: Array | float = 1.0):
-    """A guided `denoise_fn(z_t, t) -> Prediction` on the standardised pathology slot.
-
-    Guidance is `∅ + s_id (id − ∅) + s_f (findings,id − id)` on v (or the network's own output;
-    Brooks et al., arXiv:2211.09800, eq. 3), so a scale of 1 is no guidance.
+                 has_identity: bool = True) -> DenoiseFn:
+    """`denoise_fn(z_t, t) -> Prediction` of the standardised pathology slot, without guidance.
 
     Args:
       params: trained parameters.
       findings: conditions, `[B, K]`.
       z_id: identity, `[B, h, w, n-1, c]`, not standardised.
-      guidance_findings: `[B]`, a scale for each example.
-      guidance_identity: a Python number; 1 saves an evaluation.
+      has_identity: False hides it.
     """
     batch = z_id.shape[0]
     z_id = (z_id - params.stats.id_mean) / params.stats.id_std
-    everyone = jnp.ones(batch, bool)
-    # Guided in one pass: the copies of the batch differ in what they are told.
-    told = [(findings, everyone), (drop_findings(findings, everyone), everyone)]
-    three = not (isinstance(guidance_identity, (int, float)) and guidance_identity == 1.0)
-    if three:
-      told.append((drop_findings(findings, everyone), ~everyone))
-    stacked = jax.tree.map(lambda *a: jnp.concatenate(a), *[f for f, _ in told])
-    keep = jnp.concatenate([k for _, k in told]) & self.use_identity
-    copies = lambda a: jnp.concatenate([a] * len(told))
-    scale = jnp.asarray(guidance_findings, jnp.float32).reshape(-1, 1, 1, 1)
+    keep = jnp.full(batch, has_identity and self.use_identity)
 
     def fn(z_t: Array, t: Array) -> Prediction:
       t = jnp.broadcast_to(t, (batch,))
-      output = self.denoiser.apply(
-          {"params": params.denoiser}, copies(z_t), copies(t), stacked, copies(z_id), keep)
-      full, identity, *rest = jnp.split(output, len(told))
-      base = rest[0] + guidance_identity * (identity - rest[0]) if three else identity
-      return predict_from(base + scale * (full - identity), z_t, t, self.schedule, self.prediction)
-
-    return fn
-
-  def plain_denoise_fn(self, params: CausalParams, findings: FindingsArrays, z_id: Array):
-    """The same without guidance, at one evaluation a step."""
-    z_id = (z_id - params.stats.id_mean) / params.stats.id_std
-    keep = jnp.full(z_id.shape[0], self.use_identity)
-
-    def fn(z_t: Array, t: Array) -> Prediction:
       output = self.denoiser.apply({"params": params.denoiser}, z_t, t, findings, z_id, keep)
       return predict_from(output, z_t, t, self.schedule, self.prediction)
 
     return fn
+
+  def guided_denoise_fn(self, params: CausalParams, findings: FindingsArrays, z_id: Array, *,
+                        guidance_findings: Array, guidance_identity: Array | float = 1.0,
+                        guidance_rescale: float = 0.0) -> DenoiseFn:
+    """The same guided by identity and by findings; scales of 1 are no guidance.
+
+    Args:
+      params, findings, z_id: as `denoise_fn`'s.
+      guidance_findings: `[B]`, a scale for each example.
+      guidance_identity: a Python number; 1 saves an evaluation.
+      guidance_rescale: strength of `diffusion.guidance.rescale`, 0..1.
+    """
+    unasked = drop_findings(findings, jnp.ones(z_id.shape[0], bool))
+    both_fn = self.denoise_fn(params, findings, z_id)
+    guided_fn = two_conditions(
+        self.denoise_fn(params, unasked, z_id, has_identity=False),
+        self.denoise_fn(params, unasked, z_id), both_fn,
+        identity_scale=guidance_identity, findings_scale=guidance_findings)
+    return rescale(guided_fn, both_fn, self.schedule, strength=guidance_rescale)
 
 
 def make_causal_model(config: ConfigDict) -> CausalModel:

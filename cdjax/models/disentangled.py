@@ -1,11 +1,17 @@
 """Stage 1's model: an autoencoder that keeps identity, pathology and acquisition apart.
 
 `acquisition code q(z_acq|x) -> x without its acquisition -> encoder -> slots q(z|x) -> causal
-transformer T -> decoder -> acquisition(z_acq)` (DESIGN section 3). Encoder and decoder are
-AutoencoderKL's; beside each runs a linear path of patches with weights of their own at every place:
-radiographs are registered, so a local linear code (12 numbers of an 8 × 8 patch) is a good start
-that convolutions alone need thousands of steps to find. The last of the n slots is the pathology; a
-healthy image has the null pathology, zeros.
+transformer T -> decoders -> acquisition(z_acq)` (DESIGN section 3). The last of the n slots is the
+pathology; a healthy image has the null pathology, zeros.
+
+The healthy film is decoded from the identity slots alone. The pathology slot, which sees them
+through T, is decoded to a lesion and its opacity, and laid over the film: `film + opacity · (lesion
+− film)`. So an effusion hides the ribs behind it instead of being added to them, and where the
+opacity is zero an intervention on the pathology cannot touch the image.
+
+Encoder and decoders are AutoencoderKL's; beside each runs a linear path of patches with weights of
+their own at every place: radiographs are registered, so a local linear code (12 numbers of an 8 × 8
+patch) is a good start that convolutions alone need thousands of steps to find.
 """
 
 from collections.abc import Mapping
@@ -23,6 +29,7 @@ from cdjax.models.autoencoder_kl import Decoder, Encoder
 from cdjax.models.layers import dense, depth_to_space, space_to_depth
 from cdjax.models.slot_transformer import SlotTransformer
 
+_CLEAR = 3.0   # logit by which lesions start out transparent
 _ACQUISITION_GRID = 16   # the code is read from the image averaged down to this side
 
 
@@ -52,6 +59,11 @@ class Encoding:
 def join(z_id: Array, z_path: Array) -> Array:
   """`[B, h, w, n-1, c]` and `[B, h, w, c]` -> z, `[B, h, w, n, c]`."""
   return jnp.concatenate([z_id, z_path[..., None, :]], axis=-2)
+
+
+def has_pathology(z: Array) -> Array:
+  """0 where the pathology slot of `z` `[B, h, w, n, c]` is null, else 1: `[B, 1, 1, 1]` float32."""
+  return (z[..., -1, :] != 0).any((1, 2, 3))[:, None, None, None].astype(jnp.float32)
 
 
 class LocalLinear(nn.Module):
@@ -85,7 +97,9 @@ class DisentangledAutoencoder(nn.Module):
     slots: n, at least 2.
     slot_channels: c.
     transformer_layers, transformer_width, transformer_heads, causal: of T.
-    linear_path: the linear paths beside encoder and decoder.
+    lesion_channels: the lesion decoder's counterpart of `block_out_channels`; empty: one decoder
+      turns all slots into the film (ablation).
+    linear_path: the linear paths beside encoder and decoders.
     acquisition: False fixes the code to zeros (ablation).
     max_shift: see `apply_acquisition`.
     num_views: radiographic views with an embedding of their own; 1 for none.
@@ -103,6 +117,7 @@ class DisentangledAutoencoder(nn.Module):
   transformer_width: int
   transformer_heads: int
   causal: bool
+  lesion_channels: tuple[int, ...]
   linear_path: bool
   acquisition: bool
   max_shift: float
@@ -112,17 +127,21 @@ class DisentangledAutoencoder(nn.Module):
   def setup(self):
     if self.slots < 2:
       raise ValueError(f"slots={self.slots}; identity and pathology need at least 2")
+    if self.lesion_channels and len(self.lesion_channels) != len(self.block_out_channels):
+      raise ValueError(f"lesion_channels={self.lesion_channels}; expected as many as "
+                       f"block_out_channels={self.block_out_channels}, or none")
     latent = self.slots * self.slot_channels
     blocks = dict(
-        block_out_channels=self.block_out_channels,
         layers_per_block=self.layers_per_block,
         norm_num_groups=self.norm_num_groups,
         mid_attention=self.mid_attention,
         patch=self.patch,
         dtype=self.dtype,
     )
-    self.encoder = Encoder(out_channels=2 * latent, **blocks)
-    self.decoder = Decoder(out_channels=1, **blocks)
+    self.encoder = Encoder(2 * latent, self.block_out_channels, **blocks)
+    self.decoder = Decoder(1, self.block_out_channels, **blocks)
+    if self.lesion_channels:
+      self.lesion_decoder = Decoder(2, self.lesion_channels, **blocks)
     self.transformer = SlotTransformer(
         self.transformer_layers, self.transformer_width, self.transformer_heads, self.causal,
         self.dtype)
@@ -133,6 +152,8 @@ class DisentangledAutoencoder(nn.Module):
       per_place = nn.initializers.variance_scaling(0.1, "fan_in", "normal", batch_axis=(0, 1))
       self.linear_encoder = LocalLinear(2 * latent, per_place)
       self.linear_decoder = LocalLinear(self.downsampling**2, nn.initializers.zeros_init())
+      if self.lesion_channels:
+        self.linear_lesion = LocalLinear(2 * self.downsampling**2, nn.initializers.zeros_init())
     if self.num_views > 1:
       self.view_embedding = nn.Embed(
           self.num_views, latent,
@@ -187,15 +208,26 @@ class DisentangledAutoencoder(nn.Module):
       `[B, H, W, 1]` in about [-1, 1].
     """
     f = self.transform(z)
-    f = f.reshape(*f.shape[:3], -1)
     if self.num_views > 1:
-      f = f + self.view_embedding(jnp.zeros(f.shape[0], jnp.int32) if view is None else view)[
-          :, None, None]
-    film = self.decoder(f.astype(self.dtype)).astype(jnp.float32)
+      view = jnp.zeros(f.shape[0], jnp.int32) if view is None else view
+      f = f + self.view_embedding(view).reshape(-1, 1, 1, *f.shape[3:])
+    flat = lambda f: f.reshape(*f.shape[:3], -1)
+    seen = flat(f[..., :-1, :] if self.lesion_channels else f)
+    film = self.decoder(seen.astype(self.dtype)).astype(jnp.float32)
     if self.linear_path:
-      film = film + depth_to_space(self.linear_decoder(f), self.downsampling)
+      film = film + depth_to_space(self.linear_decoder(seen), self.downsampling)
+    if self.lesion_channels:
+      lesion, opacity = self._lesion(flat(f))
+      film = film + has_pathology(z) * opacity * (lesion - film)
     code = code if self.acquisition else jnp.zeros_like(code)
     return from_unit(apply_acquisition(to_unit(film), code, max_shift=self.max_shift))
+
+  def _lesion(self, f: Array) -> tuple[Array, Array]:
+    """`f` `[B, h, w, n·c]` -> what covers the film and how much of it, `[B, H, W, 1]` each."""
+    out = self.lesion_decoder(f.astype(self.dtype)).astype(jnp.float32)
+    if self.linear_path:
+      out = out + depth_to_space(self.linear_lesion(f), self.downsampling)
+    return out[..., :1] + 0.5, nn.sigmoid(out[..., 1:] - _CLEAR)
 
   def __call__(self, x: Array, key: jax.Array) -> Array:
     """Reconstructs `x` from one draw of its own latents; used to make the parameters."""
@@ -207,6 +239,7 @@ class DisentangledAutoencoder(nn.Module):
 def make_autoencoder(model: Mapping) -> DisentangledAutoencoder:
   """Builds the module from `config.autoencoder.model`."""
   fields = {k: v for k, v in model.items() if k != "sample_latents"}
-  fields["block_out_channels"] = tuple(fields["block_out_channels"])
+  for name in ("block_out_channels", "lesion_channels"):
+    fields[name] = tuple(fields[name])
   fields["dtype"] = jnp.dtype(fields["dtype"])
   return DisentangledAutoencoder(**fields)

@@ -33,6 +33,7 @@ from cdjax.train.checkpoint import (
 )
 from cdjax.train.disk import write_json
 from cdjax.train.init_from import init_from
+from cdjax.train.lock import folder_lock
 from cdjax.train.metrics import MetricWriter, make_accumulate, read_totals
 from cdjax.train.optimizer import make_optimizer, make_schedule
 from cdjax.train.position import decode_position, encode_position
@@ -81,6 +82,7 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
     Stopped: SIGTERM or SIGINT; the state is saved.
     FloatingPointError: a number was not finite; names the step and the term.
     ValueError: the folder was started with another configuration or other data.
+    BlockingIOError: another process trains in the folder.
   """
   folder = Path(workdir) / name
   folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,8 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
   record = make_record(name, config, stage_config, data_fingerprint, frozen)
   tx = make_optimizer(stage_config)
 
-  with jax.set_mesh(mesh), open_checkpoints(
+  alone = folder_lock(folder) if is_primary() else contextlib.nullcontext()
+  with alone, jax.set_mesh(mesh), open_checkpoints(
       folder / "checkpoints", stage_config.keep_checkpoints) as checkpoints:
     if checkpoints.all_steps():
       check_resumable(read_record(folder), record, folder)

@@ -10,7 +10,6 @@ def tiny_workdir(tmp_path_factory):
   """`cdjax quickstart` with everything shrunk: minutes of compiling, seconds of computing."""
   workdir = tmp_path_factory.mktemp("tiny")
   code = main.main(["quickstart", "--workdir", str(workdir),
-                    "--config", "configs/quickstart.py:tiny",
-                    "--interventions", "8"])
+                    "--config", "configs/quickstart.py:tiny"])
   assert code == 0
   return workdir

@@ -50,7 +50,7 @@ def test_quickstart_again_changes_nothing(tiny_workdir):
   assert before
   metrics = json.loads((tiny_workdir / "metrics.json").read_text())
   assert main.main(["quickstart", "--workdir", str(tiny_workdir), "--config",
-                    "configs/quickstart.py:tiny", "--interventions", "8"]) == 0
+                    "configs/quickstart.py:tiny"]) == 0
   assert {p: p.stat().st_mtime_ns for p in tiny_workdir.rglob("checkpoints/*/state/*")} == before
   again = json.loads((tiny_workdir / "metrics.json").read_text())
   same = lambda m: {k: v for k, v in m.items() if not k.startswith("seconds/")}

@@ -123,7 +123,7 @@ def test_abducted_noise_is_inverted_by_the_sampler(trained):
   _, model, params, x = trained
   before = findings(LEFT, RIGHT, LEFT)
   abduction = abduct(model, params, KEY, x, before)
-  denoise_fn = model.plain_denoise_fn(params, before, abduction.z_id)
+  denoise_fn = model.denoise_fn(params, before, abduction.z_id)
   errors = []
   for steps in (10, 40):
     u = abduct_noise(model, params, abduction, before, num_steps=steps)
@@ -137,8 +137,8 @@ def test_guidance_of_one_is_no_guidance_and_more_goes_further(trained):
   asked = findings(LEFT, LEFT, LEFT)
   abduction = abduct(model, params, KEY, x, asked)
   z, t = jax.random.normal(KEY, abduction.z_path.shape), jnp.array([500] * 3)
-  plain = model.plain_denoise_fn(params, asked, abduction.z_id)(z, t)
-  guided = lambda s, s_id=1.0: model.denoise_fn(
+  plain = model.denoise_fn(params, asked, abduction.z_id)(z, t)
+  guided = lambda s, s_id=1.0: model.guided_denoise_fn(
       params, asked, abduction.z_id, guidance_findings=jnp.full(3, s), guidance_identity=s_id)(z, t)
   np.testing.assert_allclose(guided(1.0).x0, plain.x0, rtol=0, atol=1e-5)
   np.testing.assert_allclose(guided(1.0, jnp.float32(1.0)).x0, plain.x0, rtol=0, atol=1e-5)

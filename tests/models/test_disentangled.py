@@ -13,7 +13,7 @@ from cdjax.models.acquisition import (
     remove_acquisition,
     shift_image,
 )
-from cdjax.models.disentangled import LocalLinear, join, make_autoencoder
+from cdjax.models.disentangled import LocalLinear, has_pathology, join, make_autoencoder
 from cdjax.models.slot_transformer import SlotTransformer, causal_slot_mask
 
 KEY = jax.random.key(0)
@@ -58,7 +58,8 @@ def test_without_the_causal_mask_the_pathology_does_reach_the_identity():
 
 def tiny_autoencoder(**changes):
   model = base_config().autoencoder.model.to_dict() | dict(
-      block_out_channels=(8, 8), norm_num_groups=4, transformer_width=16, transformer_heads=2)
+      block_out_channels=(8, 8), lesion_channels=(4, 4), norm_num_groups=4, transformer_width=16,
+      transformer_heads=2)
   module = make_autoencoder(model | changes)
   x = 0.3 * jax.random.normal(KEY, (2, 16, 16, 1))
   return module, {"params": randomised(nn.unbox(module.init(KEY, x, KEY))["params"])}, x
@@ -76,6 +77,50 @@ def test_the_decoder_sees_identity_pathology_code_and_view():
                 decode(z, code, jnp.array([2, 2])), decode(z.at[..., 0, :].add(1.0), code, None)):
     assert np.abs(other - image).max() > 1e-3
   np.testing.assert_allclose(decode(z, code, None), image, rtol=0, atol=1e-6)
+
+
+def film_gradient(module, params, z, opacity_bias):
+  """How much the pathology moves the image where the lesion's opacity has this bias."""
+  bias = params["params"]["lesion_decoder"]["conv_out"]["bias"]
+  shifted = bias.reshape(-1, 2).at[:, 1].add(opacity_bias).reshape(-1)
+  params["params"]["lesion_decoder"]["conv_out"]["bias"] = shifted
+  image = lambda path: module.apply(params, join(z[..., :-1, :], path), jnp.zeros((2, CODE_SIZE)),
+                                    method="decode")
+  return np.abs(jax.jacobian(image)(z[..., -1, :])).max()
+
+
+def test_a_transparent_lesion_cannot_touch_the_image():
+  module, params, x = tiny_autoencoder()
+  z = module.apply(params, x, method="encode").slots.mean
+  assert film_gradient(module, params, z, 0.0) > 1e-3
+  assert film_gradient(module, params, z, -1e4) == 0.0
+
+
+def test_an_opaque_lesion_hides_the_film_and_a_null_pathology_shows_it():
+  module, params, x = tiny_autoencoder(linear_path=False, transformer_layers=0)
+  z = module.apply(params, x, method="encode").slots.mean
+  decoder = params["params"]["lesion_decoder"]["conv_out"]
+  # Whatever the latents are, the lesion is 0.7 and covers everything.
+  decoder["kernel"] = jnp.zeros_like(decoder["kernel"])
+  decoder["bias"] = jnp.tile(jnp.array([0.2, 50.0]), decoder["bias"].shape[0] // 2)
+  decode = lambda z: module.apply(params, z, jnp.zeros((2, CODE_SIZE)), method="decode")
+  np.testing.assert_allclose(decode(z), 2 * 0.7 - 1, rtol=0, atol=1e-5)
+  healthy = decode(join(z[..., :-1, :], jnp.zeros_like(z[..., -1, :])))
+  assert np.std(healthy) > 1e-2
+  assert not np.any(has_pathology(jnp.zeros_like(z))) and np.all(has_pathology(z) == 1.0)
+
+
+def test_without_a_lesion_decoder_all_slots_make_the_film():
+  module, params, x = tiny_autoencoder(lesion_channels=())
+  assert "lesion_decoder" not in params["params"]
+  z = module.apply(params, x, method="encode").slots.mean
+  decode = lambda z: module.apply(params, z, jnp.zeros((2, CODE_SIZE)), method="decode")
+  assert np.abs(decode(z) - decode(z.at[..., -1, :].add(1.0))).max() > 1e-3
+
+
+def test_a_lesion_decoder_of_another_depth_is_an_error():
+  with pytest.raises(ValueError, match="lesion_channels"):
+    tiny_autoencoder(lesion_channels=(4,))
 
 
 def test_acquisition_can_be_switched_off():

@@ -17,7 +17,7 @@ def get_config(arg: str = ""):
   c.name = "radiographs"
   c.data.source = "prepared"
   c.data.resolution = 64
-  c.autoencoder.num_train_steps = 4000
-  c.diffusion.num_train_steps = 1500
-  c.classifier.num_train_steps = 600
+  c.autoencoder.num_train_steps = 3000
+  c.diffusion.num_train_steps = 1000
+  c.classifier.num_train_steps = 400
   return c

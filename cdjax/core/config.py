@@ -68,7 +68,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 1: the disentangled autoencoder (DESIGN section 3).
-  c.autoencoder = _optim(batch_size=12, num_train_steps=2000)
+  c.autoencoder = _optim(batch_size=12, num_train_steps=1700)
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
       block_out_channels=(48, 64),
@@ -108,13 +108,15 @@ def base_config() -> ConfigDict:
       independence_hsic=0.0,
       patient_reversal=0.0,     # patients not readable from the pathology
       invariance=6.0,           # KL between mates' identity posteriors, nats
+      acquisition_equivariance=1.0,  # a known second exposure adds to the code
+      acquisition_invariance=6.0,  # KL of z_acq when another patient's lesion is laid over, nats
       identity=0.0,             # contrastive, between patients
       price_warmup=0.2,         # share of training over which the prices rise from their start
       price_start=0.02,         # factor on the prices at step 0
   ))
 
   # Stage 2: diffusion of the pathology slot (DESIGN section 4).
-  c.diffusion = _optim(batch_size=64, num_train_steps=700, learning_rate=1e-3)
+  c.diffusion = _optim(batch_size=64, num_train_steps=700, learning_rate=2e-3)
   c.diffusion.model = ConfigDict(dict(
       block_out_channels=(64, 96),
       layers_per_block=1,
@@ -124,6 +126,7 @@ def base_config() -> ConfigDict:
       context_width=128,        # D of the findings tokens
       dtype="float32",
   ))
+  c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(
       kind="cosine",            # cosine | linear | scaled_linear
       num_timesteps=1000,
@@ -136,8 +139,8 @@ def base_config() -> ConfigDict:
       findings="findings",      # labels: names only | findings: with side, zone, severity
       region_map=True,          # a map of the asked regions as input channels
       dropout_findings=0.1,
-      dropout_details=0.1,      # side, zone and severity, each: so that they may stay unsaid
-      dropout_identity=0.2,
+      dropout_details=0.05,     # side, zone and severity, each: so that they may stay unsaid
+      dropout_identity=0.1,
       identity="mate",          # mate | own (ablation: leaks) | none
   ))
 

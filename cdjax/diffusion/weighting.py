@@ -72,7 +72,7 @@ def sample_timesteps(key: jax.Array, batch_size: int, num_timesteps: int) -> jax
 
 def diffusion_loss(output: Array, x0: Array, eps: Array, t: Array, *, schedule: Schedule,
                    prediction: str = "v", weighting: str = "uniform",
-                   min_snr_gamma: float = 5.0) -> Array:
+                   min_snr_gamma: float = 5.0, element_weights: Array | float = 1.0) -> Array:
   """Weighted mean squared error of the network's output for `z_t = q_sample(x0, eps, t)`.
 
   Args:
@@ -84,11 +84,12 @@ def diffusion_loss(output: Array, x0: Array, eps: Array, t: Array, *, schedule: 
     prediction: what the output means, one of `PREDICTIONS`.
     weighting: of `loss_weights`.
     min_snr_gamma: of `loss_weights`.
+    element_weights: >= 0, broadcast to an example's elements; constants do not move the optimum.
 
   Returns:
     `[B]`: mean over an example's elements, times the weight of its t.
   """
   weights = loss_weights(schedule, prediction, weighting=weighting, min_snr_gamma=min_snr_gamma)
   target = target_for(x0, eps, t, schedule, prediction)
-  square = (output.astype(jnp.float32) - target) ** 2
+  square = element_weights * (output.astype(jnp.float32) - target) ** 2
   return square.reshape(square.shape[0], -1).mean(-1) * jnp.asarray(weights)[t]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from cdjax.core.types import Array
 
-CODE_SIZE = 8
+CODE_SIZE = 9
 # Standard deviations that a code of 1 stands for.
 _LOG_GAIN, _LOG_GAMMA, _BIAS = 0.09, 0.06, 0.03
 _KNEE = 0.02
@@ -47,7 +47,7 @@ def apply_acquisition(film: Array, code: Array, *, max_shift: float) -> Array:
 
   Args:
     film: `[B, H, W, C]`, the decoder's output; 0 black, 1 white, values beyond are compressed.
-    code: `[B, CODE_SIZE]`: gain, gamma, shift (down, right), bias (x, y, x², y²).
+    code: `[B, CODE_SIZE]`: gain, gamma, shift (down, right), bias (x, y, xy, x², y²).
     max_shift: pixels that the code can shift by at most, at 64 px; scales with the image.
 
   Returns:
@@ -66,6 +66,31 @@ def remove_acquisition(image: Array, code: Array, *, max_shift: float) -> Array:
   return _power(curve, 1.0 / gamma, knee=_KNEE**gamma)
 
 
+def compose_acquisition(code: Array, then: Array, *, max_shift: float) -> Array:
+  """The code of an image of `code` to which `then` is applied; exact where `then`'s gamma is 0.
+
+  `g'(g · film^γ + b) + b' = g'g · film^γ + (g'b + b')`, and shifts add (but for the shift of the
+  bias field).
+
+  Args:
+    code, then: `[B, CODE_SIZE]`; the gamma of `then` is taken as 0.
+    max_shift: as in `apply_acquisition`; a sum near it is held just below.
+
+  Returns:
+    `[B, CODE_SIZE]`.
+  """
+  shift = _pixels(code[:, 2:4], max_shift) + _pixels(then[:, 2:4], max_shift)
+  shift = 2.0 * jnp.arctanh(jnp.clip(shift / max_shift, -0.98, 0.98))
+  gain = jnp.exp(_LOG_GAIN * then[:, :1])
+  return jnp.concatenate(
+      [code[:, :1] + then[:, :1], code[:, 1:2], shift, gain * code[:, 4:] + then[:, 4:]], -1)
+
+
+def _pixels(code: Array, max_shift: float) -> Array:
+  """Shift in pixels at 64 px."""
+  return max_shift * jnp.tanh(0.5 * code)
+
+
 def _settings(code: Array, size: tuple[int, int], max_shift: float) -> tuple[Array, ...]:
   """Gain and gamma `[B, 1, 1, 1]`, shift `[B, 2]` in pixels, bias `[B, H, W, 1]`."""
   code = code.astype(jnp.float32)
@@ -73,9 +98,9 @@ def _settings(code: Array, size: tuple[int, int], max_shift: float) -> tuple[Arr
   scalar = lambda c: c[:, None, None, None]
   y = jnp.linspace(-1.0, 1.0, height)[None, :, None, None]
   x = jnp.linspace(-1.0, 1.0, width)[None, None, :, None]
-  basis = (x, y, x**2 - 1 / 3, y**2 - 1 / 3)
+  basis = (x, y, x * y, x**2 - 1 / 3, y**2 - 1 / 3)
   return (jnp.exp(_LOG_GAIN * scalar(code[:, 0])), jnp.exp(_LOG_GAMMA * scalar(code[:, 1])),
-          max_shift * (height / 64.0) * jnp.tanh(0.5 * code[:, 2:4]),
+          (height / 64.0) * _pixels(code[:, 2:4], max_shift),
           sum(_BIAS * scalar(code[:, 4 + i]) * b for i, b in enumerate(basis)))
 
 

@@ -23,12 +23,15 @@ class LatentStats:
   Attributes:
     path_mean, path_std: `[c]`, of samples of z_path of sick images.
     id_mean, id_std: `[n-1, c]`, of samples of z_id.
+    path_information: `[h, w, c]` in [0, 1], the share of the variance of z_path that its posterior
+      knows; the rest is noise that nothing can predict.
   """
 
   path_mean: Array
   path_std: Array
   id_mean: Array
   id_std: Array
+  path_information: Array
 
 
 def drop_findings(findings: FindingsArrays, drop: Array) -> FindingsArrays:

@@ -30,7 +30,7 @@ from cdjax.models.layers import dense, depth_to_space, space_to_depth
 from cdjax.models.slot_transformer import SlotTransformer
 
 _CLEAR = 3.0   # logit by which lesions start out transparent
-_ACQUISITION_GRID = 16   # the code is read from the image averaged down to this side
+_ACQUISITION_GRID = 32   # the code is read from the image averaged down to this side
 
 
 @flax.struct.dataclass
@@ -54,6 +54,21 @@ class Encoding:
   def pathology(self) -> Posterior:
     """Posterior of the pathology slot, `[B, h, w, c]`."""
     return jax.tree.map(lambda a: a[..., -1, :], self.slots)
+
+
+@flax.struct.dataclass
+class Layers:
+  """What is seen of a patient, `[B, H, W, 1]` each.
+
+  Attributes:
+    film: the healthy patient, in about [-1, 1].
+    lesion: what lies over it, in the same range.
+    opacity: how much of the film that hides, in [0, 1].
+  """
+
+  film: Array
+  lesion: Array
+  opacity: Array
 
 
 def join(z_id: Array, z_path: Array) -> Array:
@@ -145,7 +160,7 @@ class DisentangledAutoencoder(nn.Module):
     self.transformer = SlotTransformer(
         self.transformer_layers, self.transformer_width, self.transformer_heads, self.causal,
         self.dtype)
-    self.acquisition_hidden = dense(128)
+    self.acquisition_hidden = [dense(256), dense(128)]
     self.acquisition_head = dense(
         2 * CODE_SIZE, ("mlp", "norm"), kernel_init=nn.initializers.normal(1e-3))
     if self.linear_path:
@@ -167,7 +182,7 @@ class DisentangledAutoencoder(nn.Module):
 
   def encode(self, x: Array) -> Encoding:
     """`x` `[B, H, W, 1]` in [-1, 1] -> posteriors, float32."""
-    acquisition = self._acquisition(x)
+    acquisition = self.encode_acquisition(x)
     # The identity is that of the study as an average acquisition would show it.
     x = from_unit(remove_acquisition(to_unit(x), acquisition.mean, max_shift=self.max_shift))
     moments = self.encoder(x).astype(jnp.float32)
@@ -179,14 +194,18 @@ class DisentangledAutoencoder(nn.Module):
     slots = Posterior(to_slots(mean), cap_logvar(to_slots(logvar) - 2.0))
     return Encoding(slots, acquisition)
 
-  def _acquisition(self, x: Array) -> Posterior:
+  def encode_acquisition(self, x: Array) -> Posterior:
     """q(z_acq|x), `[B, CODE_SIZE]`, from the image's coarse grey values."""
     batch, height, width, _ = x.shape
-    if height % _ACQUISITION_GRID or width % _ACQUISITION_GRID:
-      raise ValueError(f"images of {height} × {width}; expected multiples of {_ACQUISITION_GRID}")
-    coarse = x.reshape(batch, _ACQUISITION_GRID, height // _ACQUISITION_GRID, _ACQUISITION_GRID,
-                       width // _ACQUISITION_GRID).mean((2, 4)).reshape(batch, -1)
-    code = self.acquisition_head(nn.silu(self.acquisition_hidden(coarse.astype(jnp.float32))))
+    grid = min(_ACQUISITION_GRID, height, width)
+    if height % grid or width % grid:
+      raise ValueError(f"images of {height} × {width}; expected multiples of {grid}")
+    coarse = x.reshape(batch, grid, height // grid, grid, width // grid).mean((2, 4))
+    coarse = coarse.reshape(batch, -1)
+    h = coarse.astype(jnp.float32)
+    for layer in self.acquisition_hidden:
+      h = nn.silu(layer(h))
+    code = self.acquisition_head(h)
     mean, logvar = jnp.split(code, 2, axis=-1)
     posterior = Posterior(mean, cap_logvar(logvar))
     # Without a code: the prior, which costs nothing and means the average acquisition.
@@ -207,6 +226,10 @@ class DisentangledAutoencoder(nn.Module):
     Returns:
       `[B, H, W, 1]` in about [-1, 1].
     """
+    return self.observe(self.paint(z, view), code)
+
+  def paint(self, z: Array, view: Array | None = None) -> Layers:
+    """The film and the lesion over it, before the acquisition; arguments as `decode`'s."""
     f = self.transform(z)
     if self.num_views > 1:
       view = jnp.zeros(f.shape[0], jnp.int32) if view is None else view
@@ -216,9 +239,14 @@ class DisentangledAutoencoder(nn.Module):
     film = self.decoder(seen.astype(self.dtype)).astype(jnp.float32)
     if self.linear_path:
       film = film + depth_to_space(self.linear_decoder(seen), self.downsampling)
-    if self.lesion_channels:
-      lesion, opacity = self._lesion(flat(f))
-      film = film + has_pathology(z) * opacity * (lesion - film)
+    if not self.lesion_channels:
+      return Layers(film, film, jnp.zeros_like(film))
+    lesion, opacity = self._lesion(flat(f))
+    return Layers(film, lesion, has_pathology(z) * opacity)
+
+  def observe(self, layers: Layers, code: Array) -> Array:
+    """What an acquisition `[B, CODE_SIZE]` shows of the layers: `[B, H, W, 1]` in about [-1, 1]."""
+    film = layers.film + layers.opacity * (layers.lesion - layers.film)
     code = code if self.acquisition else jnp.zeros_like(code)
     return from_unit(apply_acquisition(to_unit(film), code, max_shift=self.max_shift))
 

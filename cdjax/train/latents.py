@@ -83,7 +83,7 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
 
 
 def _statistics(arrays: dict[str, np.ndarray], source: Split) -> dict[str, list]:
-  """Mean and spread of samples, per channel, of sick images' pathology and of all identities."""
+  """Of samples: sick images' pathology and all identities; see `LatentStats`."""
   sick = ~np.asarray(source.index.findings.healthy)
   if not sick.any():
     raise ValueError(f"{source.path}: no image of split {source.name!r} has a finding; "
@@ -94,7 +94,10 @@ def _statistics(arrays: dict[str, np.ndarray], source: Split) -> dict[str, list]
     variance = mean.var(axes) + np.exp(logvar).mean(axes)
     return {f"{name}_mean": mean.mean(axes).tolist(), f"{name}_std": np.sqrt(variance).tolist()}
 
-  return moments("path", sick, (0, 1, 2)) | moments("id", slice(None), (0, 1, 2))
+  known = arrays["path_mean"][sick].var(0)
+  noise = np.exp(arrays["path_logvar"][sick]).mean(0)
+  return (moments("path", sick, (0, 1, 2)) | moments("id", slice(None), (0, 1, 2))
+          | {"path_information": (known / (known + noise)).tolist()})
 
 
 def read_stats(folder: Path) -> LatentStats:

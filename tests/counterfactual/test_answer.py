@@ -39,8 +39,9 @@ def trained():
   c = base_config()
   with c.unlocked():
     c.data.resolution = 32
-    c.autoencoder.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4,
-                                    transformer_width=8, transformer_heads=2))
+    c.autoencoder.model.update(dict(block_out_channels=(8, 8), lesion_channels=(4, 4),
+                                    norm_num_groups=4, mid_attention=False, transformer_width=8,
+                                    transformer_heads=2))
     c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
                                   context_width=8))
     c.counterfactual.update(dict(num_steps=8, inversion_steps=16))
@@ -52,9 +53,12 @@ def trained():
         for i, a in enumerate(leaves)])
 
   params = CausalParams(
-      autoencoder=shaken(autoencoder.init_params(c, KEY)["autoencoder"], 0.05),
-      denoiser=shaken(diffusion.init_params(c, (4, 4, 4, 4), KEY)["denoiser"], 0.05),
-      stats=LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4))))
+      autoencoder=shaken(jax.jit(lambda key: autoencoder.init_params(c, key))(KEY)["autoencoder"],
+                         0.05),
+      denoiser=shaken(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY)[
+          "denoiser"], 0.05),
+      stats=LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
+                        jnp.ones((4, 4, 4))))
   x = jnp.clip(0.4 * jax.random.normal(KEY, (3, 32, 32, 1)), -1, 1)
   return c, make_causal_model(c), params, x
 
@@ -64,7 +68,7 @@ def ask(trained, before, after, key=KEY, **changes):
   cfg = config.counterfactual.copy_and_resolve_references()
   with cfg.unlocked():
     cfg.update(changes)
-  return answer(model, params, key, x, before, after, cfg=cfg)
+  return jax.jit(lambda *question: answer(model, params, *question, cfg=cfg))(key, x, before, after)
 
 
 def test_the_null_question_gives_the_image_back(trained):

@@ -57,6 +57,14 @@ def test_diffusion_loss_by_hand_and_per_example():
   assert changed[0] == loss[0] and changed[1] != loss[1]
 
 
+def test_element_weights_by_hand():
+  schedule = make_schedule("cosine", T, True)
+  x0, eps, output = jax.random.normal(jax.random.key(1), (3, 2, 4, 4, 1))
+  t, weights = jnp.array([T - 1, T - 1]), jnp.zeros((4, 4, 1)).at[1, 2].set(3.0)
+  loss = diffusion_loss(output, x0, eps, t, schedule=schedule, element_weights=weights)
+  np.testing.assert_allclose(loss, 3.0 * (output + x0)[:, 1, 2, 0] ** 2 / 16, rtol=1e-5)
+
+
 def test_unknown_weighting_is_an_error():
   with pytest.raises(ValueError, match=r"expected one of \['min_snr', 'uniform'\]"):
     loss_weights(make_schedule("cosine", T), "v", weighting="p2")

@@ -15,7 +15,7 @@ KEY = jax.random.key(3)
 ALWAYS = {"reconstruction", "kl_identity", "kl_pathology", "kl_acquisition", "psnr"}
 OPTIONAL = ("ssim", "reconstruction_l1", "swap_same_findings", "cycle_swap", "findings", "location",
             "severity", "independence_reversal", "independence_hsic", "patient_reversal",
-            "invariance", "identity")
+            "invariance", "acquisition_equivariance", "acquisition_invariance", "identity")
 
 
 def make_config(**weights):
@@ -23,7 +23,8 @@ def make_config(**weights):
   with c.unlocked():
     c.data.resolution = 16
     c.autoencoder.model.update(dict(
-        block_out_channels=(8, 8), norm_num_groups=4, transformer_width=8, transformer_heads=2))
+        block_out_channels=(8, 8), lesion_channels=(4, 4), norm_num_groups=4, mid_attention=False,
+        transformer_width=8, transformer_heads=2))
     for name in OPTIONAL:
       c.autoencoder.loss[name] = 0.0
     c.autoencoder.loss.update(weights)
@@ -84,7 +85,8 @@ def gradient_of_images(config, batch, of):
 
   images = jnp.concatenate([batch["image"], batch["mate_image"]])
   # Two images that meet in one reconstruction have a mixed second derivative, others have none.
-  hessian_rows = jax.jvp(jax.grad(rebuilt), (images,), (jnp.zeros_like(images).at[of].set(1.0),))[1]
+  rows_of = jax.jit(lambda images, at: jax.jvp(jax.grad(rebuilt), (images,), (at,))[1])
+  hessian_rows = rows_of(images, jnp.zeros_like(images).at[of].set(1.0))
   return np.abs(np.asarray(hessian_rows)).sum((1, 2, 3))
 
 
@@ -108,7 +110,7 @@ def test_a_single_study_sick_image_does_not_teach_its_identity():
   grads = {}
   for true_mate in (True, False):
     batch = make_batch(**flags, true_mate=(true_mate,) * 4)
-    grad = jax.grad(lambda p, batch=batch: loss_fn(p, {}, batch, KEY, 0)[0])(params)
+    grad = jax.jit(jax.grad(lambda p, b: loss_fn(p, {}, b, KEY, 0)[0]))(params, batch)
     # The encoder's last convolution: means by slot, then logvars.
     kernel = np.asarray(grad["autoencoder"]["encoder"]["conv_out"]["kernel"])[..., :16]
     grads[true_mate] = np.abs(kernel.reshape(-1, 4, 4)).sum((0, 2))
@@ -144,7 +146,8 @@ def diffusion_batch(n=8):
 
 def test_diffusion_depends_on_the_conditions_it_is_configured_with():
   from cdjax.models.denoiser import LatentStats
-  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)))
+  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
+                      jnp.full((4, 4, 4), 0.5))
   batch = diffusion_batch()
 
   def sensitivity(**condition):
@@ -153,13 +156,13 @@ def test_diffusion_depends_on_the_conditions_it_is_configured_with():
       c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
                                     context_width=8))
       c.diffusion.condition.update(condition)
-    params = nn.unbox(diffusion.init_params(c, (4, 4, 4, 4), KEY))
+    params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
     leaves, tree = jax.tree.flatten(params)
     params = jax.tree.unflatten(tree, [0.2 * jax.random.normal(
         jax.random.fold_in(KEY, i), a.shape) for i, a in enumerate(leaves)])
     loss_fn = diffusion.make_loss_fn(c)
-    loss = lambda b: loss_fn(params, {"stats": stats}, b, KEY, 0)[0]
-    grad = jax.grad(lambda z: loss(batch | {"id_mean": z}))(batch["id_mean"])
+    loss = jax.jit(lambda b: loss_fn(params, {"stats": stats}, b, KEY, 0)[0])
+    grad = jax.jit(jax.grad(lambda z: loss(batch | {"id_mean": z})))(batch["id_mean"])
     other = batch | {"findings": make_findings([[0, 1, 0, 0, 0]] * 8)}
     return float(jnp.abs(grad).max()), float(jnp.abs(loss(other) - loss(batch)))
 
@@ -167,6 +170,31 @@ def test_diffusion_depends_on_the_conditions_it_is_configured_with():
   assert identity > 0 and findings > 0
   identity, findings = sensitivity(dropout_findings=1.0, identity="none")
   assert identity == 0 and findings == 0
+
+
+def test_what_the_posterior_does_not_know_hardly_counts():
+  from cdjax.models.denoiser import LatentStats
+  c = base_config()
+  with c.unlocked():
+    c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
+                                  context_width=8))
+  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+  batch = diffusion_batch()
+  known = jnp.zeros((4, 4, 4)).at[0].set(1.0)   # only the first row of places says anything
+  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)), known)
+
+  def pull(config):
+    """Gradient of the loss with respect to the denoiser's last bias, place by place summed."""
+    loss_fn = diffusion.make_loss_fn(config)
+    grad = jax.jit(jax.grad(lambda mean: loss_fn(
+        params, {"stats": stats}, batch | {"path_mean": mean}, KEY, 0)[0]))(batch["path_mean"])
+    rows = jnp.abs(grad).sum((0, 2, 3))
+    return np.asarray(rows[0] / rows[1:].mean())
+
+  weighed = pull(c)
+  with c.unlocked():
+    c.diffusion.weigh_information = False
+  assert weighed > 2.5 * pull(c)
 
 
 def test_the_classifier_loss_counts_known_findings_only():

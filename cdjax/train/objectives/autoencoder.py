@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from cdjax.core.images import ssim, to_unit
+from cdjax.core.images import from_unit, ssim, to_unit
 from cdjax.core.rng import stream
 from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.losses.anchor import null_pathology
@@ -25,10 +25,12 @@ from cdjax.losses.invariance import invariance
 from cdjax.losses.kl import kl_to_standard_normal, posterior_sample
 from cdjax.losses.reconstruction import gaussian_nll, l1
 from cdjax.losses.swap import swap_slots
-from cdjax.models.acquisition import CODE_SIZE, apply_acquisition
+from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
+
+_CODE_SIGMA = 0.1   # of the likelihood of an acquisition code
 
 
 @flax.struct.dataclass
@@ -77,6 +79,23 @@ def contrast(embedding: Array, true_mate: Array) -> Array:
   """Mates against everybody else, `[2B]` nats; `embedding` `[2B, D]`, `true_mate` `[2B]` bool."""
   anchor, mate = jnp.split(embedding, 2)
   return jnp.tile(identity_contrastive(anchor, mate, jnp.split(true_mate, 2)[0]), 2)
+
+
+def equivariance_terms(key: jax.Array, x: Array, code: Array, encode: Callable, *,
+                       max_shift: float) -> Array:
+  """An image exposed again, by a known acquisition, must have the composed code: `[N]` in nats.
+
+  Args:
+    key: draws the acquisitions.
+    x: `[N, H, W, 1]` in [-1, 1].
+    code: means of q(z_acq|x), `[N, CODE_SIZE]`.
+    encode: image -> such means.
+    max_shift: of the model.
+  """
+  then = 0.5 * jax.random.normal(key, code.shape).at[:, 1].set(0.0)
+  again = encode(from_unit(apply_acquisition(to_unit(x), then, max_shift=max_shift)))
+  error = again - compose_acquisition(code, then, max_shift=max_shift)
+  return 0.5 * jnp.sum((error / _CODE_SIGMA) ** 2, -1)
 
 
 def make_modules(config: ConfigDict) -> dict[str, nn.Module]:
@@ -143,7 +162,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     z_used = swap_slots(z, jnp.where(swapped, of_mate(everyone), everyone), slots=slice(0, -1))
     frozen_id = z_used.at[..., :-1, :].set(jax.lax.stop_gradient(z_used[..., :-1, :]))
     z_used = jnp.where(stopped[:, None, None, None, None], frozen_id, z_used)
-    x_hat = decode(z_used, code, group.view)
+    layers = apply("autoencoder", z_used, group.view, method="paint")
+    x_hat = apply("autoencoder", layers, code, method="observe")
 
     anchor = jnp.where(null, weights.null_anchor, 1.0)
     unit, unit_hat = to_unit(group.x), to_unit(x_hat)
@@ -159,6 +179,20 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     if weights.invariance:
       terms["invariance"] = invariance(
           encoding.identity, of_mate(encoding.identity), group.true_mate)
+    if weights.acquisition_equivariance:
+      terms["acquisition_equivariance"] = equivariance_terms(
+          stream(rng, "expose"), group.x, encoding.acquisition.mean,
+          lambda x: apply("autoencoder", x, method="encode_acquisition").mean,
+          max_shift=cfg.model.max_shift)
+    if weights.acquisition_invariance:
+      # The same study with somebody else's lesion has the same acquisition.
+      shift = jax.random.randint(stream(rng, "lend"), (), 1, sick.shape[0])
+      lent = layers.replace(lesion=jnp.roll(layers.lesion, shift, 0),
+                            opacity=jnp.roll(layers.opacity, shift, 0))
+      made = jax.lax.stop_gradient(apply("autoencoder", lent, code, method="observe"))
+      terms["acquisition_invariance"] = invariance(
+          encoding.acquisition, apply("autoencoder", made, method="encode_acquisition"),
+          jnp.ones_like(sick))
 
     if "findings_head" in modules:
       logits = apply("findings_head", z_path)
@@ -189,7 +223,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
 
     progress = jnp.minimum(step / price_steps, 1.0)
     price = weights.price_start + (1.0 - weights.price_start) * progress
-    priced = {"kl_identity", "kl_pathology", "kl_acquisition", "invariance"}
+    priced = {"kl_identity", "kl_pathology", "kl_acquisition", "invariance",
+              "acquisition_invariance"}
     total = sum(
         weights[name] * (price if name in priced else 1.0) * term.mean()
         for name, term in terms.items() if name in weights and name != "null_anchor")

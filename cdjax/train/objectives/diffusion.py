@@ -19,6 +19,8 @@ from cdjax.diffusion.weighting import diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import drop_details, drop_findings, make_denoiser
 
+_LEAST_SHARE = 0.05   # of information, below which an element's weight falls no further
+
 
 def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Array) -> dict:
   """Parameters of the denoiser, boxed; `latent_shape` is `(h, w, n, c)`; jittable."""
@@ -70,9 +72,12 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     eps = jax.random.normal(stream(rng, "eps"), x0.shape)
     output = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
                          findings, z_id, has_identity)
+    # Most of z_path is the noise of its posterior; what cannot be learnt only shakes the gradient.
+    share = jnp.maximum(stats.path_information, _LEAST_SHARE) if cfg.weigh_information else 1.0
     loss = diffusion_loss(
         output, x0, eps, t, schedule=schedule, prediction=schedule_cfg.prediction,
-        weighting=schedule_cfg.loss_weighting, min_snr_gamma=schedule_cfg.min_snr_gamma)
+        weighting=schedule_cfg.loss_weighting, min_snr_gamma=schedule_cfg.min_snr_gamma,
+        element_weights=share / jnp.mean(share))
     noisy = t >= schedule_cfg.num_timesteps // 2
     half = lambda mask: jnp.sum(jnp.where(mask, loss, 0.0)) / jnp.maximum(mask.sum(), 1)
     return loss.mean(), {"loss/noisy_half": half(noisy), "loss/clean_half": half(~noisy)}

@@ -18,6 +18,7 @@ def get_config(arg: str = ""):
   c.data.source = "prepared"
   c.data.resolution = 64
   c.autoencoder.num_train_steps = 3000
+  c.autoencoder.augment = 1.0   # some hundred patients are learnt by heart without
   c.diffusion.num_train_steps = 1000
   c.classifier.num_train_steps = 400
   return c

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.ndimage import map_coordinates
 
 from cdjax.core.types import Array
 
@@ -127,3 +128,29 @@ def dilate(mask: Array, radius: int) -> jax.Array:
     start, largest = -jnp.inf, jax.lax.max
   return jax.lax.reduce_window(
       mask, jnp.asarray(start, mask.dtype), largest, (1, size, size, 1), (1, 1, 1, 1), "SAME")
+
+
+def warp(x: Array, angle: Array, scale: Array, shift: Array) -> Array:
+  """Turns, scales and shifts images about their middle, bilinearly; edges repeat.
+
+  Args:
+    x: `[B, H, W, C]`.
+    angle: `[B]` in radians, clockwise as seen.
+    scale: `[B]`, above 1 enlarges.
+    shift: `[B, 2]` in pixels, down and right positive.
+
+  Returns:
+    `[B, H, W, C]` float32.
+  """
+  _, height, width, _ = x.shape
+  middle = jnp.array([(height - 1) / 2, (width - 1) / 2])
+  rows, columns = jnp.mgrid[:height, :width].astype(jnp.float32)
+
+  def one(image, angle, scale, shift):
+    down, right = rows - middle[0] - shift[0], columns - middle[1] - shift[1]
+    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    at = [cos * down - sin * right + middle[0], sin * down + cos * right + middle[1]]
+    return jax.vmap(lambda channel: map_coordinates(channel, at, order=1, mode="nearest"),
+                    in_axes=-1, out_axes=-1)(image)
+
+  return jax.vmap(one)(x.astype(jnp.float32), angle, scale, shift)

@@ -100,3 +100,23 @@ def test_dilate_equals_scipy(radius):
   np.testing.assert_array_equal(ours, expected)
   soft = images.dilate(mask.astype(np.float32) * 0.3, radius)
   np.testing.assert_allclose(soft, expected * np.float32(0.3))
+
+
+def test_warp_turns_scales_and_shifts_as_it_says():
+  from scipy.ndimage import affine_transform
+
+  from cdjax.core.images import warp
+  image = np.random.default_rng(0).normal(size=(15, 15)).astype(np.float32)
+  angle, scale, shift = 0.2, 1.1, np.array([1.5, -0.5])
+  got = warp(jnp.asarray(image)[None, :, :, None], jnp.array([angle]), jnp.array([scale]),
+             jnp.asarray(shift)[None])[0, :, :, 0]
+  matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale
+  middle = np.array([7.0, 7.0])
+  expected = affine_transform(image, matrix, middle - matrix @ (middle + shift), order=1,
+                              mode="nearest")
+  np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+  # A bright pixel right of the middle goes down when turned clockwise by a quarter.
+  dot = np.zeros((1, 15, 15, 1), np.float32)
+  dot[0, 7, 11] = 1.0
+  turned = warp(jnp.asarray(dot), jnp.array([np.pi / 2]), jnp.ones(1), jnp.zeros((1, 2)))
+  assert np.unravel_index(np.argmax(turned), dot.shape)[1:3] == (11, 7)

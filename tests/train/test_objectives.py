@@ -90,6 +90,14 @@ def gradient_of_images(config, batch, of):
   return np.abs(np.asarray(hessian_rows)).sum((1, 2, 3))
 
 
+def test_a_patients_images_are_augmented_alike():
+  x = jnp.tile(make_batch()["image"], (2, 1, 1, 1))   # mates are copies
+  warped = np.asarray(autoencoder.augment_anatomy(KEY, x, 1.0))
+  np.testing.assert_array_equal(warped[:4], warped[4:])
+  assert np.abs(warped - x).max((1, 2, 3)).min() > 1e-2
+  np.testing.assert_allclose(autoencoder.augment_anatomy(KEY, x, 0.0), x, rtol=0, atol=1e-5)
+
+
 def test_sick_images_are_rebuilt_from_the_mate_and_healthy_ones_from_themselves():
   batch = make_batch()
   # Anchor 0 is sick with a true mate (image 4): the two interact. Anchor 3 and its mate 7 are both

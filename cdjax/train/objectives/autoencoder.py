@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from cdjax.core.images import from_unit, ssim, to_unit
+from cdjax.core.images import from_unit, ssim, to_unit, warp
 from cdjax.core.rng import stream
 from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.losses.anchor import null_pathology
@@ -31,6 +31,7 @@ from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
 
 _CODE_SIGMA = 0.1   # of the likelihood of an acquisition code
+_ANATOMY = (0.1, 0.08, 3.0, 3.0)   # augmentation at most: radians, log scale, pixels at 64 px
 
 
 @flax.struct.dataclass
@@ -56,14 +57,29 @@ def augment_acquisition(key: jax.Array, x: Array, *, max_shift: float) -> Array:
   return 2.0 * apply_acquisition(to_unit(x), code, max_shift=max_shift) - 1.0
 
 
-def make_group(batch: dict, key: jax.Array, *, max_shift: float) -> Group:
-  """Lays a batch out as groups; a mate that is the same image gets a new acquisition."""
+def augment_anatomy(key: jax.Array, x: Array, strength: float) -> Array:
+  """Turns, scales and shifts all images of a patient alike: `x` `[2B, H, W, 1]`, mates B apart."""
+  draw = strength * jax.random.uniform(key, (x.shape[0] // 2, 4), minval=-1.0, maxval=1.0)
+  angle, scale, down, right = jnp.tile(draw, (2, 1)).T * jnp.array(_ANATOMY)[:, None]
+  return warp(x, angle, jnp.exp(scale), jnp.stack([down, right], -1) * x.shape[1] / 64.0)
+
+
+def make_group(batch: dict, key: jax.Array, *, max_shift: float, augment: float = 0.0) -> Group:
+  """Lays a batch out as groups; a mate that is the same image gets a new acquisition.
+
+  Args:
+    batch: of `make_loader`.
+    key: of acquisitions and augmentation.
+    max_shift: see `apply_acquisition`.
+    augment: strength of `augment_anatomy`; a Python number.
+  """
   true_mate = batch["is_true_mate"]
   again = augment_acquisition(key, batch["mate_image"], max_shift=max_shift)
   mate = jnp.where(true_mate[:, None, None, None], batch["mate_image"], again)
   both = lambda a, b: jnp.concatenate([a, b])
+  x = both(batch["image"], mate)
   return Group(
-      x=both(batch["image"], mate),
+      x=augment_anatomy(stream(key, "anatomy"), x, augment) if augment else x,
       findings=jax.tree.map(both, batch["findings"], batch["mate_findings"]),
       view=both(batch["view"], batch["mate_view"]),
       true_mate=both(true_mate, true_mate),
@@ -144,7 +160,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     encode = lambda x: apply("autoencoder", x, method="encode")
     decode = lambda z, code, view: apply("autoencoder", z, code, view, method="decode")
 
-    group = make_group(batch, stream(rng, "augment"), max_shift=cfg.model.max_shift)
+    group = make_group(batch, stream(rng, "augment"), max_shift=cfg.model.max_shift,
+                       augment=cfg.augment)
     sick = ~group.findings.healthy
     null = ~sick if weights.null_anchor else jnp.zeros_like(sick)
     encoding = encode(group.x)

@@ -2,8 +2,9 @@
 
 Reads the PNG, JPEG (8 or 16 bit) and DICOM files that the manifest names, makes them square and
 grey, splits them by patient and writes ArrayRecord shards. Rows that cannot be used are listed with
-the reason in OUTPUT/quarantine.csv; the rest goes through. Only a complete data set appears in
-OUTPUT: after a stop or a kill, give the same command again.
+the reason in OUTPUT/quarantine.csv; the rest goes through. OUTPUT/splits.csv says which patients
+are held out. Only a complete data set appears in OUTPUT: after a stop or a kill, give the same
+command again.
 
 The manifest is .csv or .jsonl, one row an image, with the columns image, patient_id, findings and,
 optionally, image_id, study, report, view, sex, age, split.

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import csv
 import dataclasses
 import functools
 import hashlib
@@ -18,6 +19,7 @@ from cdjax.data.splits import split_rows
 from cdjax.data.staging import (
   DATASET_FILE,
   QUARANTINE_FILE,
+  SPLITS_FILE,
   check_output,
   read_info,
   restore_output,
@@ -96,6 +98,7 @@ def prepare(images: str | Path, manifest: str | Path, output: str | Path, *, res
             unlisted=unlisted, request=request,
             info={"source": "prepare", "manifest": manifest.name})
       write_quarantine(folder / QUARANTINE_FILE, problems)
+      _write_splits(folder / SPLITS_FILE, splits, left_out={p.row for p in problems})
   except NoRecordsError as error:
     if before is None:
       output.mkdir(parents=True, exist_ok=True)
@@ -129,6 +132,16 @@ def _inside_vocabulary(rows: Sequence[Row], vocabulary: tuple[str, ...], unliste
       continue
     kept.append(dataclasses.replace(row, findings=listed))
   return kept
+
+
+def _write_splits(path: Path, splits: Mapping[str, Sequence[Row]], left_out: set[int]) -> None:
+  """Writes `image,patient_id,split`: who is held out. Rows in `left_out` are not in the data."""
+  with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    writer = csv.writer(file)
+    writer.writerow(("image", "patient_id", "split"))
+    for split, rows in splits.items():
+      writer.writerows((row.image, row.patient_id, split) for row in rows
+                       if row.number not in left_out)
 
 
 def number_studies(rows: Iterable[Row]) -> dict[int, int]:

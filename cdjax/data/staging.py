@@ -11,6 +11,7 @@ from pathlib import Path
 
 DATASET_FILE = "dataset.json"
 QUARANTINE_FILE = "quarantine.csv"
+SPLITS_FILE = "splits.csv"
 
 
 def read_info(path: str | Path) -> dict:

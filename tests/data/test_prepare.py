@@ -93,6 +93,10 @@ def test_what_goes_in_comes_out(folder):
       (18, "0.png", "duplicate image id"), (19, "9.png", "unknown finding"),
       (20, "twice.png", "contradicting findings")}
   assert len(problems) == 7 and all(row["reason"] for row in rows)
+  with (folder / "data" / "splits.csv").open() as file:
+    listed = {row["image"]: (row["split"], row["patient_id"]) for row in csv.DictReader(file)}
+  assert listed == {name: (split, record["patient_id"])
+                    for name, (split, record) in found.items()}
 
 
 def test_same_input_gives_the_same_bytes_with_any_number_of_workers(folder):

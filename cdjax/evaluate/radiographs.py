@@ -117,7 +117,7 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int) -> dict:
   def record(name: str, statistic: Statistic, rows: np.ndarray | None = None) -> None:
     patient = held_out.patient if rows is None else held_out.patient[rows]
     numbers = np.unique(patient, return_inverse=True)[1]
-    metrics[name] = interval(by_patient(statistic, numbers), numbers.max() + 1,
+    metrics[name] = interval(by_patient(statistic, numbers), int(numbers.max()) + 1,
                              resamples=config.evaluate.bootstrap, seed=seed)
 
   rebuilt = from_model(map_batches(

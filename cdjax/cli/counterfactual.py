@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
   from cdjax.evaluate.batching import map_batches
   from cdjax.evaluate.trained import load_trained
   from cdjax.findings import findings_to_arrays, render_findings
+  from cdjax.train.details import leave_open
 
   if args.num < 1:
     raise ValueError(f"--num {args.num}; expected 1 or more")
@@ -83,8 +84,12 @@ def run(args: argparse.Namespace) -> int:
   x = np.stack(images)
   factual, where_from = factual_findings(args, kept, x, trained)
   asked = [question(findings, path) for findings, path in zip(factual, kept, strict=True)]
-  findings = findings_to_arrays(factual, vocabulary)
-  do_findings = findings_to_arrays(asked, vocabulary)
+  findings, _ = leave_open(findings_to_arrays(factual, vocabulary), trained.details, vocabulary)
+  do_findings, forgotten = leave_open(findings_to_arrays(asked, vocabulary), trained.details,
+                                      vocabulary)
+  if forgotten:
+    print(f"left open, since the training data never say it: {', '.join(forgotten)}",
+          file=sys.stderr)
 
   cfg = config.counterfactual
   with cfg.unlocked():
@@ -152,6 +157,7 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
   from cdjax.data.manifest import read_manifest
   from cdjax.evaluate.trained import make_findings_fn
   from cdjax.findings import arrays_to_findings, parse_findings
+  from cdjax.train.details import leave_open
   if args.factual is not None:
     return [parse_findings(args.factual)] * len(paths), ["--factual"] * len(paths)
   listed = {}
@@ -180,6 +186,7 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
     arrays = FindingsArrays(
         status=present.astype(np.int8), severity=np.where(present, severity, -1.0),
         side=bits(seen["side"], present), zone=bits(seen["zone"], present))
+    arrays, _ = leave_open(arrays, trained.details, trained.vocabulary)
     found = arrays_to_findings(arrays, trained.vocabulary)[0]
     findings.append([f for f in found if f.status == "present"])
     sources.append("the classifier")

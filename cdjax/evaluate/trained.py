@@ -23,6 +23,7 @@ from cdjax.evaluate.subject import Subject
 from cdjax.losses.anchor import null_pathology
 from cdjax.models.classifier import make_classifier
 from cdjax.models.denoiser import LatentStats
+from cdjax.train.details import DETAILS_FILE
 from cdjax.train.init_from import load_stage
 from cdjax.train.stages import stage_fingerprint
 
@@ -37,6 +38,7 @@ class Trained:
     params: its parameters.
     classifier, judge: parameters, or None where that stage was not trained.
     fingerprint: of all of them together.
+    details: see `train.details.known_details`.
   """
 
   config: ConfigDict
@@ -45,6 +47,7 @@ class Trained:
   classifier: PyTree | None
   judge: PyTree | None
   fingerprint: str
+  details: dict[str, list[str]]
 
   @property
   def vocabulary(self) -> tuple[str, ...]:
@@ -67,13 +70,15 @@ def load_trained(workdir: str | Path) -> Trained:
   params = CausalParams(
       autoencoder=autoencoder["autoencoder"], denoiser=diffusion["denoiser"],
       stats=LatentStats(**{k: np.asarray(v, np.float32) for k, v in stats.items()}))
+  details = json.loads((workdir / "diffusion" / DETAILS_FILE).read_text())
   extra = {}
   for stage in ("classifier", "judge"):
     done = (workdir / stage / "done.json").exists()
     extra[stage] = load_stage(workdir, stage)[0]["classifier"] if done else None
     prints += [stage_fingerprint(workdir, stage)] if done else []
   fingerprint = hashlib.sha256("".join(prints).encode()).hexdigest()
-  return Trained(config, make_causal_model(config), params, fingerprint=fingerprint, **extra)
+  return Trained(config, make_causal_model(config), params, fingerprint=fingerprint,
+                 details=details, **extra)
 
 
 def make_findings_fn(config: ConfigDict, params: PyTree, stage: str) -> Callable:

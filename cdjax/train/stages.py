@@ -24,6 +24,8 @@ from cdjax.losses.anchor import null_pathology
 from cdjax.models.classifier import make_classifier
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.sharding.mesh import make_mesh
+from cdjax.train.details import DETAILS_FILE, known_details
+from cdjax.train.disk import write_json
 from cdjax.train.init_from import load_stage
 from cdjax.train.latents import LatentAttach, encode_dataset, latent_shape, read_stats
 from cdjax.train.loop import train_stage
@@ -119,6 +121,8 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
       loss_fn=diffusion.make_loss_fn(config), frozen={"stats": read_stats(latents)}, loader=loader,
       **options)
   (Path(workdir) / "diffusion" / "stats.json").write_text((latents / "stats.json").read_text())
+  write_json(Path(workdir) / "diffusion" / DETAILS_FILE,
+             known_details(source.index.findings, source.vocabulary))
   return params
 
 

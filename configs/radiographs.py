@@ -1,9 +1,27 @@
 """A folder of real radiographs, 64 px: some hundreds to some ten thousand images on a laptop.
 
 Commands:
-  cdjax prepare --images FOLDER --manifest FOLDER/metadata.csv --output data
+  cdjax prepare --images FOLDER --manifest FOLDER/metadata.csv --output data --test-share 0.25
   cdjax train --config configs/radiographs.py --workdir run --config.data.path=data
   cdjax evaluate --workdir run --seed 1
+
+Measured on 965 frontal radiographs of 603 patients from NIH ChestX-ray14 and the Hannover COVID-19
+repository (611 images to train on; three quarters of the patients have one study; prepared with
+--columns study=study_offset_days,study too), 2 CPU cores, 17 minutes of training; 151 held-out
+patients:
+
+  reconstruction                     25.8 dB (25.2 to 26.5), SSIM 0.80: ribs and vessels are lost,
+                                     and come back with the residual
+  classifier, AUROC                  pneumonia 0.85, infiltration 0.83, oedema 0.92,
+                                     atelectasis 0.72, COVID-19 1.00 (one hospital)
+  asked, its probability (others')   pneumonia +0.54 (+0.05), infiltration +0.43 (+0.16),
+                                     oedema +0.36 (+0.15), atelectasis +0.37 (+0.07),
+                                     COVID-19 +0.79 (-0.06)
+  made healthy, the old one's        pneumonia -0.35, infiltration -0.17, oedema -0.45,
+                                     atelectasis -0.04, COVID-19 -0.10
+  SSIM outside the lungs' box        asked 0.47 to 0.66, made healthy 0.70 to 0.79: bad. With labels
+                                     that name no place, whatever goes with a label, the exposure,
+                                     the collimation or the hospital, is taken for the disease
 """
 
 from cdjax.core.config import base_config

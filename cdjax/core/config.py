@@ -68,7 +68,7 @@ def base_config() -> ConfigDict:
   ))
 
   # Stage 1: the disentangled autoencoder (DESIGN section 3).
-  c.autoencoder = _optim(batch_size=12, num_train_steps=1700)
+  c.autoencoder = _optim(batch_size=12, num_train_steps=1500)
   c.autoencoder.augment = 0.0   # turn, scale, shift a patient's images; 1: ±6°, ±8 %, ±3 px of 64
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution

@@ -15,6 +15,14 @@ def get_config(arg: str = ""):
     c.name = "tiny"
     c.data.resolution = 32
     c.data.phantom.patients = 40
+    c.autoencoder.model.block_out_channels = (16, 16)
+    c.autoencoder.model.lesion_channels = (8, 8)
+    c.autoencoder.model.mid_attention = False
+    c.autoencoder.model.transformer_width = 16
+    c.diffusion.model.block_out_channels = (16, 16)
+    c.diffusion.model.norm_num_groups = 8
+    c.diffusion.model.context_width = 32
+    c.classifier.model.block_out_channels = c.judge.model.block_out_channels = (8, 16)
     for stage in ("autoencoder", "diffusion", "classifier", "judge"):
       c[stage].num_train_steps = 6
       c[stage].batch_size = 8

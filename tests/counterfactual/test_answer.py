@@ -39,11 +39,12 @@ def trained():
   c = base_config()
   with c.unlocked():
     c.data.resolution = 32
-    c.autoencoder.model.update(dict(block_out_channels=(8, 8), lesion_channels=(4, 4),
-                                    norm_num_groups=4, mid_attention=False, transformer_width=8,
-                                    transformer_heads=2))
-    c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
-                                  context_width=8))
+    c.autoencoder.model.update(dict(
+        patch=8, block_out_channels=(8,), lesion_channels=(4,), norm_num_groups=4,
+        mid_attention=False, transformer_width=8, transformer_heads=2))
+    c.diffusion.model.update(dict(
+        block_out_channels=(8,), attention_blocks=(True,), norm_num_groups=4, attention_heads=2,
+        context_width=8))
     c.counterfactual.update(dict(num_steps=8, inversion_steps=16))
 
   def shaken(params, scale):
@@ -80,7 +81,7 @@ def test_the_null_question_gives_the_image_back(trained):
     difference = np.abs(np.asarray(to_unit(got.image) - to_unit(trained[3])))
     errors.append(difference[:2].mean())
     assert difference[2].max() < 1e-5
-  assert errors[1] < 0.5 * errors[0] and errors[1] < 0.01
+  assert errors[1] < 0.7 * errors[0] and errors[1] < 0.01
 
 
 def test_asking_for_nothing_gives_the_null_pathology(trained):

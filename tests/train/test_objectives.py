@@ -17,14 +17,17 @@ OPTIONAL = ("ssim", "reconstruction_l1", "swap_same_findings", "cycle_swap", "fi
             "severity", "independence_reversal", "independence_hsic", "patient_reversal",
             "invariance", "acquisition_equivariance", "acquisition_invariance", "identity")
 
+SMALL_UNET = dict(block_out_channels=(8,), attention_blocks=(True,), norm_num_groups=4,
+                  attention_heads=2, context_width=8)
+
 
 def make_config(**weights):
   c = base_config()
   with c.unlocked():
     c.data.resolution = 16
     c.autoencoder.model.update(dict(
-        block_out_channels=(8, 8), lesion_channels=(4, 4), norm_num_groups=4, mid_attention=False,
-        transformer_width=8, transformer_heads=2))
+        patch=8, block_out_channels=(8,), lesion_channels=(4,), norm_num_groups=4,
+        mid_attention=False, transformer_width=8, transformer_heads=2))
     for name in OPTIONAL:
       c.autoencoder.loss[name] = 0.0
     c.autoencoder.loss.update(weights)
@@ -161,8 +164,7 @@ def test_diffusion_depends_on_the_conditions_it_is_configured_with():
   def sensitivity(**condition):
     c = base_config()
     with c.unlocked():
-      c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
-                                    context_width=8))
+      c.diffusion.model.update(SMALL_UNET)
       c.diffusion.condition.update(condition)
     params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
     leaves, tree = jax.tree.flatten(params)
@@ -184,8 +186,7 @@ def test_what_the_posterior_does_not_know_hardly_counts():
   from cdjax.models.denoiser import LatentStats
   c = base_config()
   with c.unlocked():
-    c.diffusion.model.update(dict(block_out_channels=(8, 8), norm_num_groups=4, attention_heads=2,
-                                  context_width=8))
+    c.diffusion.model.update(SMALL_UNET)
   params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
   batch = diffusion_batch()
   known = jnp.zeros((4, 4, 4)).at[0].set(1.0)   # only the first row of places says anything

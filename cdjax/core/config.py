@@ -173,7 +173,7 @@ def base_config() -> ConfigDict:
       guidance_findings=2.0,    # 1: no guidance
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,
-      guidance_rescale=0.0,     # 0..1: undoes the over-exposure that guidance brings
+      guidance_rescale=0.7,     # 0..1: undoes the over-exposure that guidance brings
       invert="kept",            # kept: invert where a finding stays; always; never
       residual="split",         # none | plain | masked | split
       mask_threshold=0.04,      # of |D(factual) - D(counterfactual)|, images in [0, 1]

@@ -19,9 +19,8 @@ patients:
                                      COVID-19 +0.80 (-0.06)
   made healthy, the old one's        pneumonia -0.35, infiltration -0.17, oedema -0.45,
                                      atelectasis -0.04, COVID-19 -0.10
-  SSIM outside the lungs' box        asked 0.50 to 0.67, made healthy 0.70 to 0.79: bad. With labels
-                                     that name no place, whatever goes with a label, the exposure,
-                                     the collimation or the hospital, is taken for the disease
+  SSIM outside the lungs' box        asked 0.50 to 0.67, made healthy 0.70 to 0.79: bad, outlines
+                                     of the body and the image's borders are redrawn too
 """
 
 from cdjax.core.config import base_config

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
   for path, before, after, source in zip(kept, factual, asked, where_from, strict=True):
     print(f"{path.name}: shows {render_findings(before)} (from {source}); "
           f"asked {render_findings(after)}")
-  write_answers(args, output, kept, x, factual, where_from, asked, answers, trained)
+  write_answers(args, output, kept, x, factual, where_from, asked, forgotten, answers, trained)
   print(f"{len(kept)} images, {args.num} answers each, in {output}")
   return 0
 
@@ -193,7 +193,8 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
   return findings, sources
 
 
-def write_answers(args, output: Path, paths, x, factual, where_from, asked, answers, trained):
+def write_answers(args, output: Path, paths, x, factual, where_from, asked, left_open, answers,
+                  trained):
   """Counterfactuals, difference maps, the contact sheet and answers.jsonl."""
   import json
 
@@ -210,7 +211,7 @@ def write_answers(args, output: Path, paths, x, factual, where_from, asked, answ
       provenance = {
           "version": cdjax.__version__, "model": trained.fingerprint, "source": path.name,
           "factual": render_findings(factual[i]), "factual_from": where_from[i],
-          "asked": render_findings(asked[i]), "seed": args.seed, "answer": n,
+          "asked": render_findings(asked[i]), "left_open": left_open, "seed": args.seed, "answer": n,
           "counterfactual": trained.config.counterfactual.to_dict()}
       difference = unit(images[i]) - unit(x[i])
       name = f"{stems[i]}.counterfactual-{n}.png"

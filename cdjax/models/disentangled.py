@@ -29,7 +29,7 @@ from cdjax.models.autoencoder_kl import Decoder, Encoder
 from cdjax.models.layers import dense, depth_to_space, space_to_depth
 from cdjax.models.slot_transformer import SlotTransformer
 
-_CLEAR = 3.0   # logit by which lesions start out transparent
+_CLEAR, _GREY = 3.0, 0.5   # lesions start out transparent (by this logit) and light grey
 _ACQUISITION_GRID = 32   # the code is read from the image averaged down to this side
 
 
@@ -255,7 +255,7 @@ class DisentangledAutoencoder(nn.Module):
     out = self.lesion_decoder(f.astype(self.dtype)).astype(jnp.float32)
     if self.linear_path:
       out = out + depth_to_space(self.linear_lesion(f), self.downsampling)
-    return out[..., :1] + 0.5, nn.sigmoid(out[..., 1:] - _CLEAR)
+    return out[..., :1] + _GREY, nn.sigmoid(out[..., 1:] - _CLEAR)
 
   def __call__(self, x: Array, key: jax.Array) -> Array:
     """Reconstructs `x` from one draw of its own latents; used to make the parameters."""

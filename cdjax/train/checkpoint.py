@@ -25,8 +25,7 @@ def open_checkpoints(folder: Path, keep: int) -> ocp.CheckpointManager:
   """Opens a folder of checkpoints, of which the newest `keep` stay; clears interrupted writes."""
   if keep < 1:
     raise ValueError(f"keep_checkpoints={keep}; expected 1 or more")
-  # With folders made in the background, a save that fails leaves threads behind that wait minutes
-  # for them, and the process cannot end.
+  # Threads that wait minutes for folders made in the background have kept a process from ending.
   return ocp.CheckpointManager(
       folder.absolute(), options=ocp.CheckpointManagerOptions(
           max_to_keep=keep, create=True, cleanup_tmp_directories=True,

@@ -193,7 +193,7 @@ def test_what_the_posterior_does_not_know_hardly_counts():
   stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)), known)
 
   def pull(config):
-    """Gradient of the loss with respect to the denoiser's last bias, place by place summed."""
+    """How much the first row of latents pulls at the loss, over what the other rows do."""
     loss_fn = diffusion.make_loss_fn(config)
     grad = jax.jit(jax.grad(lambda mean: loss_fn(
         params, {"stats": stats}, batch | {"path_mean": mean}, KEY, 0)[0]))(batch["path_mean"])

@@ -51,10 +51,15 @@ class Group:
   true_mate: Array
 
 
+def expose(x: Array, code: Array, *, max_shift: float) -> Array:
+  """Images `[B, H, W, 1]` in [-1, 1] under a further acquisition `[B, CODE_SIZE]`."""
+  return from_unit(apply_acquisition(to_unit(x), code, max_shift=max_shift))
+
+
 def augment_acquisition(key: jax.Array, x: Array, *, max_shift: float) -> Array:
   """Another acquisition of the same study: `x` `[B, H, W, 1]` in [-1, 1] with a random code."""
   code = jax.random.normal(key, (x.shape[0], CODE_SIZE))
-  return 2.0 * apply_acquisition(to_unit(x), code, max_shift=max_shift) - 1.0
+  return expose(x, code, max_shift=max_shift)
 
 
 def augment_anatomy(key: jax.Array, x: Array, strength: float) -> Array:
@@ -109,7 +114,7 @@ def equivariance_terms(key: jax.Array, x: Array, code: Array, encode: Callable, 
     max_shift: of the model.
   """
   then = 0.5 * jax.random.normal(key, code.shape).at[:, 1].set(0.0)
-  again = encode(from_unit(apply_acquisition(to_unit(x), then, max_shift=max_shift)))
+  again = encode(expose(x, then, max_shift=max_shift))
   error = again - compose_acquisition(code, then, max_shift=max_shift)
   return 0.5 * jnp.sum((error / _CODE_SIGMA) ** 2, -1)
 

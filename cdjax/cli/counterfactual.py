@@ -211,7 +211,8 @@ def write_answers(args, output: Path, paths, x, factual, where_from, asked, left
       provenance = {
           "version": cdjax.__version__, "model": trained.fingerprint, "source": path.name,
           "factual": render_findings(factual[i]), "factual_from": where_from[i],
-          "asked": render_findings(asked[i]), "left_open": left_open, "seed": args.seed, "answer": n,
+          "asked": render_findings(asked[i]), "left_open": left_open,
+          "seed": args.seed, "answer": n,
           "counterfactual": trained.config.counterfactual.to_dict()}
       difference = unit(images[i]) - unit(x[i])
       name = f"{stems[i]}.counterfactual-{n}.png"

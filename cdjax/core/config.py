@@ -5,6 +5,7 @@ A config file is `configs/NAME.py` with `get_config(arg: str = "") -> ConfigDict
 what is known.
 """
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -195,6 +196,21 @@ def base_config() -> ConfigDict:
   return c.lock()
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row of an ablation.
+
+  Attributes:
+    meaning: what is different, in words.
+    changes: key ("section.key") → value.
+    seeds: how many training seeds it has.
+  """
+
+  meaning: str
+  changes: dict
+  seeds: int
+
+
 def load_config(spec: str) -> ConfigDict:
   """Loads `path.py[:arg]`; the keys of the result are locked.
 
@@ -205,7 +221,26 @@ def load_config(spec: str) -> ConfigDict:
   Raises:
     FileNotFoundError: no such config; lists those that exist.
   """
-  path, _, arg = spec.partition(":")
+  path, colon, arg = spec.partition(":")
+  module = _load_module(path)
+  return (module.get_config(arg) if colon else module.get_config()).lock()
+
+
+def load_rows(path: str) -> dict[str, Row]:
+  """The rows of an ablation: `ROWS` of a config file, whose `get_config` takes their names.
+
+  Raises:
+    FileNotFoundError: no such config; lists those that exist.
+    ValueError: the config has no rows.
+  """
+  module = _load_module(path)
+  if not hasattr(module, "ROWS"):
+    raise ValueError(f"{path} has no ROWS; expected an ablation like configs/ablations.py")
+  return {name: Row(*row) for name, row in module.ROWS.items()}
+
+
+def _load_module(path: str):
+  """The module of a config file."""
   package = Path(__file__).resolve().parent.parent
   folders = [Path(), package.parent, package]
   found = next((f / path for f in folders if (f / path).is_file()), None)
@@ -215,7 +250,7 @@ def load_config(spec: str) -> ConfigDict:
   module_spec = importlib.util.spec_from_file_location(f"cdjax_config_{found.stem}", found)
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
-  return module.get_config(arg).lock()
+  return module
 
 
 def config_from_record(values: dict) -> ConfigDict:

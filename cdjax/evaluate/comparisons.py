@@ -2,8 +2,9 @@
 
 RMSE is taken per image, then averaged, macro over target findings; PSNR comes from the mean of
 MSE. The judge's rates are divided by its rates on the exact answers, or have them subtracted where
-the ideal is 0. Yardsticks stand under `baseline/copy/`, `ceiling/nuisance/`, `ceiling/judge/` and
-`ceiling/autoencoder/` with the key's own name (the leading `counterfactual/` dropped).
+the ideal is 0. Yardsticks stand under `baseline/copy/`, `baseline/swap_nearest/`,
+`ceiling/nuisance/`, `ceiling/judge/` and `ceiling/autoencoder/` with the key's own name (the
+leading `counterfactual/` dropped).
 """
 
 from collections.abc import Callable, Sequence
@@ -88,6 +89,7 @@ def replace_statistics(
     answers: Array,
     *,
     encoded: Array | None,
+    nearest: Array | None = None,
     judge: Callable[[Array], Judgement] | None,
     vocabulary: Sequence[str],
 ) -> Statistics:
@@ -97,6 +99,7 @@ def replace_statistics(
     questions: N questions.
     answers: `[N, S, S]` in [0, 1].
     encoded: the autoencoder's ceiling `[N, S, S]`, or None.
+    nearest: from `baselines.nearest_with_findings`, or None.
     judge: images `[N, S, S]` → judgement, or None.
     vocabulary: K finding names.
   """
@@ -104,6 +107,8 @@ def replace_statistics(
   shown = {"counterfactual/": answers, "baseline/copy/": q.x, "ceiling/nuisance/": q.nuisance}
   if encoded is not None:
     shown["ceiling/autoencoder/"] = encoded
+  if nearest is not None:
+    shown["baseline/swap_nearest/"] = nearest
   out = {}
   exact = judge(q.exact) if judge else None
   for prefix, images in shown.items():

@@ -16,7 +16,7 @@ from cdjax.core import rng
 from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.evaluate import axioms, comparisons
 from cdjax.evaluate.answering import Answering
-from cdjax.evaluate.baselines import pca_errors
+from cdjax.evaluate.baselines import nearest_with_findings, pca_errors
 from cdjax.evaluate.bootstrap import interval, mean
 from cdjax.evaluate.comparisons import Statistics
 from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
@@ -129,8 +129,10 @@ def counterfactual(run: Run) -> dict[str, dict]:
   """`counterfactual/*`, `sharpness/inside` and their baselines and ceilings."""
   q = run.questions("replace")
   encoded = run.answering.encoded(rng.stream(run.key, "replace/encoded"), q)
+  nearest = nearest_with_findings(
+      from_model(run.train.image), run.train.findings, q.x, q.do_findings)
   statistics = comparisons.replace_statistics(
-      q, run.answers("replace"), encoded=encoded, judge=run.judge,
+      q, run.answers("replace"), encoded=encoded, nearest=nearest, judge=run.judge,
       vocabulary=run.law["vocabulary"])
   return run.intervals(statistics, len(q))
 

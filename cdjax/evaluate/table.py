@@ -3,6 +3,7 @@
 # Column's title → prefix of its keys; the first is the subject's own.
 _YARDSTICKS = {
     "copy": "baseline/copy/",
+    "nearest": "baseline/swap_nearest/",
     "pca256": "baseline/pca256/",
     "nuisance": "ceiling/nuisance/",
     "autoenc.": "ceiling/autoencoder/",

@@ -6,15 +6,18 @@ from pathlib import Path
 import flax.struct
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from cdjax.core.rng import stream
 from cdjax.core.types import Array, FindingsArrays
+from cdjax.data import phantom
 from cdjax.data.ensure import ensure_dataset
 from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import open_split
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.phases import TrainStudies
 from cdjax.evaluate.questions import head, make_questions
+from cdjax.evaluate.rendering import Causes
 from cdjax.evaluate.resume import fingerprint_of
 from cdjax.evaluate.runner import Progress, evaluate_phantom
 from cdjax.evaluate.trained import Trained, make_subject
@@ -66,10 +69,23 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
       findings=jax.tree.map(lambda a: a[rows], source.index.findings),
       patient=source.index.patient[rows])
   return evaluate_phantom(
-      make_subject(trained), config=config, seed=seed, train_studies=studies, workdir=workdir,
+      make_subject(trained), config=config, seed=seed, train_studies=studies,
+      single_study=single_studies(config), workdir=workdir,
       fingerprint=fingerprint_of(trained.fingerprint, json.dumps(
           config.counterfactual.to_dict(), sort_keys=True)),
       progress=progress)
+
+
+def single_studies(config: ConfigDict) -> Causes | None:
+  """The studies of training patients who have only one, as many as are questioned; or None."""
+  law = {key: tuple(v) if isinstance(v, list | tuple) else v
+         for key, v in config.data.phantom.items()}
+  counted = {key: law.pop(key) for key in ("patients", "max_studies", "single_study_share")}
+  counts = phantom.studies_per_patient(seed=law["seed"], **counted)
+  alone = np.flatnonzero(counts == 1)[:config.evaluate.interventions]
+  if not len(alone):
+    return None
+  return Causes(*phantom.first_studies(alone, vocabulary=tuple(config.data.vocabulary), **law))
 
 
 def make_showcase(trained: Trained, *, seed: int, num: int = 12) -> Showcase:

@@ -115,15 +115,15 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   loader = _loader(
       config, "diffusion", source, with_images=False, weights=sick.astype(np.float64),
       attach=LatentAttach(latents, "own" if identity == "own" else "mate"))
-  params = _train(
+  folder = Path(workdir) / "diffusion"
+  folder.mkdir(parents=True, exist_ok=True)
+  write_json(folder / "stats.json", json.loads((latents / "stats.json").read_text()))
+  write_json(folder / DETAILS_FILE, known_details(source.index.findings, source.vocabulary))
+  return _train(
       config, "diffusion", workdir, source.info["fingerprint"],
       init_fn=lambda key: diffusion.init_params(config, shape, key),
       loss_fn=diffusion.make_loss_fn(config), frozen={"stats": read_stats(latents)}, loader=loader,
       **options)
-  (Path(workdir) / "diffusion" / "stats.json").write_text((latents / "stats.json").read_text())
-  write_json(Path(workdir) / "diffusion" / DETAILS_FILE,
-             known_details(source.index.findings, source.vocabulary))
-  return params
 
 
 def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
@@ -168,6 +168,8 @@ def run_judge(config: ConfigDict, workdir: Path, **options) -> PyTree:
     raise ValueError("the judge needs exact images, which only the phantom has "
                      f"(data.source={config.data.source!r})")
   judge, size = config.judge, config.data.resolution
+  config = config.copy_and_resolve_references()
+  config.seed = judge.seed   # all training seeds of a configuration are judged by the same one
   key = stream(jax.random.key(judge.seed), "judge")
 
   def render(i):

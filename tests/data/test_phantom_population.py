@@ -1,5 +1,6 @@
 """Who is drawn, with what, and what the report says."""
 
+import functools
 import re
 
 import jax
@@ -53,6 +54,16 @@ def test_studies_of_a_patient(records):
     assert len({(r["sex"], r["age"]) for r in group}) == 1
   single = phantom.studies_per_patient(patients=4000, seed=5, single_study_share=0.6)
   assert np.mean(single == 1) == pytest.approx(0.6 + 0.4 / 4, abs=0.03)
+
+
+def test_causes_of_a_population_render_to_its_images(records):
+  own = [r for r in records if r["study"] == 0][:3]
+  law = {key: value for key, value in RARE.items() if key != "resolution"}
+  causes = phantom.first_studies(np.arange(3), **law)
+  render = functools.partial(phantom.render, size=RARE["resolution"], vocabulary=FIVE)
+  images = jax.jit(jax.vmap(render))(*causes)
+  for image, record in zip(np.asarray(images), own, strict=True):
+    np.testing.assert_allclose(255 * image, record["image"], atol=0.51)
 
 
 def test_shares_and_frequencies():

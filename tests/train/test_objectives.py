@@ -65,10 +65,12 @@ def test_a_weight_of_zero_removes_its_term_and_its_head():
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_every_term_enters_the_loss_with_its_weight(name):
   losses = []
+  half = make_findings([[1, 0, 0, 0, 0]] * 2 + [[0, 1, 0, 0, 0]] * 2)   # everybody is sick
+  batch = make_batch() | {"findings": half, "mate_findings": half}
   for weight in (1.0, 3.0):
     config = make_config(**{name: weight, "price_warmup": 0.0})
     params, loss_fn = setup(config)
-    loss, aux = loss_fn(params, {}, make_batch(sick=(True,) * 4, mate_sick=(True,) * 4), KEY, 10)
+    loss, aux = loss_fn(params, {}, batch, KEY, 10)
     losses.append(float(loss))
   term = float(aux[name])
   assert np.isfinite(term) and abs(term) > 1e-6

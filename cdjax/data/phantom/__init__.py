@@ -18,6 +18,7 @@ from cdjax.data.phantom.pathology import (
 )
 from cdjax.data.phantom.population import (
     balanced_batch,
+    first_studies,
     phantom_records,
     population_size,
     sample_study,
@@ -29,8 +30,8 @@ from cdjax.data.phantom.vocabulary import ALL, FIVE, PHANTOM_FINDINGS, FindingSp
 
 __all__ = [
     "ALL", "FIVE", "PHANTOM_FINDINGS", "Acquisition", "Anatomy", "FindingSpec", "Pathology",
-    "balanced_batch", "check_vocabulary", "exact_counterfactual", "findings_of", "healthy_like",
-    "lesion_mask", "pathology_from_findings", "phantom_records", "population_size",
+    "balanced_batch", "check_vocabulary", "exact_counterfactual", "findings_of", "first_studies",
+    "healthy_like", "lesion_mask", "pathology_from_findings", "phantom_records", "population_size",
     "redraw_hidden", "render", "sample_acquisition", "sample_anatomy", "sample_pathology",
     "sample_study", "studies_per_patient", "write_report",
 ]

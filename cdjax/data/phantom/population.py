@@ -61,21 +61,43 @@ def population_size(**kwargs) -> int:
   return int(studies_per_patient(**kwargs).sum())
 
 
+def _causes(root: jax.Array, patient: jax.Array, study: jax.Array, vocabulary: tuple[str, ...],
+            law: tuple) -> tuple[Anatomy, Pathology, Acquisition]:
+  """The causes of one study."""
+  key = stream(root, "patient", patient)
+  anatomy = sample_anatomy(stream(key, "anatomy"))
+  key = stream(key, "study", study)
+  return (anatomy, sample_pathology(stream(key, "pathology"), vocabulary=vocabulary, **dict(law)),
+          sample_acquisition(stream(key, "acquisition")))
+
+
 @functools.partial(jax.jit, static_argnames=("size", "vocabulary", "law"))
 def _studies(root: jax.Array, patient: jax.Array, study: jax.Array, *, size: int,
              vocabulary: tuple[str, ...], law: tuple) -> tuple:
   """Images `[B, S, S]`, findings `[B, K]`, sex and age `[B]` of these studies."""
 
   def one(patient, study):
-    key = stream(root, "patient", patient)
-    anatomy = sample_anatomy(stream(key, "anatomy"))
-    key = stream(key, "study", study)
-    pathology = sample_pathology(stream(key, "pathology"), vocabulary=vocabulary, **dict(law))
-    acquisition = sample_acquisition(stream(key, "acquisition"))
+    anatomy, pathology, acquisition = _causes(root, patient, study, vocabulary, law)
     image = render(anatomy, pathology, acquisition, size=size, vocabulary=vocabulary)
     return image, findings_of(pathology), anatomy.sex, anatomy.age
 
   return jax.vmap(one)(patient, study)
+
+
+def first_studies(
+    patients: np.ndarray, *, seed: int, vocabulary: tuple[str, ...], split: str = "train", **law
+) -> tuple[Anatomy, Pathology, Acquisition]:
+  """The causes of the first study of these patients of a population, with a leading axis `[N]`.
+
+  Args:
+    patients: `[N]` int, their numbers.
+    seed, vocabulary, split: of the population.
+    **law: healthy_share, multiple_share, frequencies and held_out_combinations, as
+      `phantom_records` takes them (tuples).
+  """
+  draw = functools.partial(_causes, vocabulary=vocabulary, law=tuple(sorted(law.items())))
+  root = _root(seed, split)
+  return jax.jit(jax.vmap(lambda patient: draw(root, patient, 0)))(np.asarray(patients))
 
 
 def phantom_records(

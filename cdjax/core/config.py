@@ -112,6 +112,8 @@ def base_config() -> ConfigDict:
       invariance=6.0,           # KL between mates' identity posteriors, nats
       acquisition_equivariance=1.0,  # a known second exposure adds to the code
       acquisition_invariance=6.0,  # KL of z_acq when another patient's lesion is laid over, nats
+      minimality=0.0,           # prior that a pathology changes few pixels, nats
+      minimality_scale=0.02,    # of a change that is worth painting, images in [0, 1]
       identity=0.0,             # contrastive, between patients
       price_warmup=0.2,         # share of training over which the prices rise from their start
       price_start=0.02,         # factor on the prices at step 0

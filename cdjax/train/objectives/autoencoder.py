@@ -23,6 +23,7 @@ from cdjax.losses.identity import identity_contrastive
 from cdjax.losses.independence import gradient_reversal, hsic
 from cdjax.losses.invariance import invariance
 from cdjax.losses.kl import kl_to_standard_normal, posterior_sample
+from cdjax.losses.minimality import sparse_change
 from cdjax.losses.reconstruction import gaussian_nll, l1
 from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
@@ -216,6 +217,10 @@ def make_loss_fn(config: ConfigDict) -> Callable:
           encoding.acquisition, apply("autoencoder", made, method="encode_acquisition"),
           jnp.ones_like(sick))
 
+    if weights.minimality:
+      change = 0.5 * layers.opacity * (layers.lesion - jax.lax.stop_gradient(layers.film))
+      terms["minimality"] = sparse_change(change, scale=weights.minimality_scale)
+
     if "findings_head" in modules:
       logits = apply("findings_head", z_path)
       terms["findings"] = findings_loss(logits.status, group.findings.status)
@@ -246,7 +251,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     progress = jnp.minimum(step / price_steps, 1.0)
     price = weights.price_start + (1.0 - weights.price_start) * progress
     priced = {"kl_identity", "kl_pathology", "kl_acquisition", "invariance",
-              "acquisition_invariance"}
+              "acquisition_invariance", "minimality"}
     total = sum(
         weights[name] * (price if name in priced else 1.0) * term.mean()
         for name, term in terms.items() if name in weights and name != "null_anchor")

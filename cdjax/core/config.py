@@ -130,6 +130,7 @@ def base_config() -> ConfigDict:
       context_width=128,        # D of the findings tokens
       dtype="float32",
   ))
+  c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
   c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(
       kind="cosine",            # cosine | linear | scaled_linear
@@ -178,6 +179,8 @@ def base_config() -> ConfigDict:
       guidance_identity=1.0,
       guidance_rescale=0.7,     # 0..1: undoes the over-exposure that guidance brings
       invert="kept",            # kept: invert where a finding stays; always; never
+      strength=1.0,             # how far into the noise; of diffusion.target everything only
+      noising="invert",         # invert | noise: how one gets there; of everything only
       residual="split",         # none | plain | masked | split
       mask_threshold=0.04,      # of |D(factual) - D(counterfactual)|, images in [0, 1]
       mask_dilation=2,          # pixels at 64 px

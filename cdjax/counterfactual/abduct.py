@@ -47,7 +47,9 @@ def abduct(model: CausalModel, params: CausalParams, key: jax.Array, x: Array,
   """Draws the causes of `x` `[B, H, W, 1]` in [-1, 1], given its findings `[B, K]`."""
   encoding = model.encode(params, x)
   take = posterior_sample if model.sample_latents else lambda _, posterior: posterior.mean
-  z = null_pathology(take(stream(key, "slots"), encoding.slots), findings.healthy)
+  z = take(stream(key, "slots"), encoding.slots)
+  if not model.whole:
+    z = null_pathology(z, findings.healthy)
   code = take(stream(key, "acquisition"), encoding.acquisition)
   explained = to_unit(model.decode(params, z, code, view))
   return Abduction(z, code, view, explained, to_unit(x) - explained)

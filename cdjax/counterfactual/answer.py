@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cdjax.core.types import Array, FindingsArrays
 from cdjax.counterfactual.abduct import Abduction, abduct, abduct_noise, fresh_noise
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams, make_causal_model
+from cdjax.counterfactual.edit import edit
 from cdjax.counterfactual.predict import Answer, predict
 from cdjax.diffusion.samplers import get_sampler
 
@@ -21,8 +22,11 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
 
   A finding that stays keeps its noise u_path (its place, shape and texture: what the findings leave
   open), a new one gets fresh noise. Where the set of findings stays as it is there is no guidance:
-  the abducted noise belongs to the plain conditional flow.
+  the abducted noise belongs to the plain conditional flow. A model without slots edits all of z:
+  `[B, h, w, n, c]`, see `edit`.
   """
+  if model.whole:
+    return edit(model, params, key, abduction, findings, do_findings, cfg)
   if cfg.invert not in INVERT:
     raise ValueError(f"counterfactual.invert={cfg.invert!r}; expected one of {sorted(INVERT)}")
   kept = (findings.present & do_findings.present).any(-1)

@@ -37,6 +37,7 @@ class CausalModel:
     prediction: what the denoiser's output means: v | eps | x0.
     sample_latents: latents are draws from their posteriors, as in training.
     use_identity: the denoiser is shown the identity.
+    whole: the denoiser knows no slots: it denoises all of z (plain latent diffusion).
   """
 
   autoencoder: DisentangledAutoencoder
@@ -45,6 +46,7 @@ class CausalModel:
   prediction: str
   sample_latents: bool
   use_identity: bool
+  whole: bool = False
 
   def encode(self, params: CausalParams, x: Array) -> Encoding:
     """Posteriors of `x` `[B, H, W, 1]` in [-1, 1]."""
@@ -106,4 +108,5 @@ def make_causal_model(config: ConfigDict) -> CausalModel:
       prediction=schedule.prediction,
       sample_latents=config.autoencoder.model.sample_latents,
       use_identity=config.diffusion.condition.identity != "none",
+      whole=config.diffusion.target == "everything",
   )

@@ -24,7 +24,7 @@ class Answer:
     image: the counterfactual, in [-1, 1].
     decoded: the decoder's part of it, in [0, 1], before the residual.
     changed: where the edit changes the image, in [0, 1].
-    z_path: the pathology it shows, `[B, h, w, c]`.
+    z_path: the pathology it shows, as `act` gives it.
   """
 
   image: Array
@@ -70,9 +70,11 @@ def predict(model: CausalModel, params: CausalParams, abduction: Abduction, z_pa
             residual_sigma: float) -> Answer:
   """The image of the abducted causes with another pathology `[B, h, w, c]`.
 
+  Of a model without slots, `z_path` is all of z, `[B, h, w, n, c]`.
+
   `mask_dilation` and `residual_sigma` are in pixels at 64 px and scale with the image.
   """
-  z = join(abduction.z_id, z_path)
+  z = z_path if model.whole else join(abduction.z_id, z_path)
   decoded = to_unit(model.decode(params, z, abduction.code, abduction.view))
   scale = decoded.shape[1] / 64.0
   changed = changed_region(abduction.explained, decoded, threshold=mask_threshold,

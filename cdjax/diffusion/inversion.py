@@ -10,7 +10,7 @@ from cdjax.diffusion.schedule import Schedule, timestep_grid
 
 
 def invert(denoise_fn: DenoiseFn, z_0: Array, *, schedule: Schedule, num_steps: int,
-           order: int = 1, refinements: int = 0, spacing: str = "log_snr",
+           order: int = 1, refinements: int = 0, spacing: str = "log_snr", strength: float = 1.0,
            return_trajectory: bool = False):
   """Finds u with `sampler(denoise_fn, u) = z_0`, step by step from the clean end.
 
@@ -44,6 +44,7 @@ def invert(denoise_fn: DenoiseFn, z_0: Array, *, schedule: Schedule, num_steps: 
     order: 1 or 2.
     refinements: further fixed-point iterations a step.
     spacing: of `timestep_grid`; for an exact round trip through `ddim`, the sampler's.
+    strength: of `timestep_grid`; below 1, u is the state that far into the noise.
     return_trajectory: also return the states.
 
   Returns:
@@ -60,7 +61,7 @@ def invert(denoise_fn: DenoiseFn, z_0: Array, *, schedule: Schedule, num_steps: 
   if refinements < 0:
     raise ValueError(f"refinements={refinements}; expected 0 or more")
   z_0 = jnp.asarray(z_0, jnp.float32)
-  table = step_coefficients(schedule, timestep_grid(schedule, num_steps, spacing))
+  table = step_coefficients(schedule, timestep_grid(schedule, num_steps, spacing, strength))
   table = as_scanned({k: v[::-1] for k, v in table.items()})
 
   def solve_for_z(z, prediction, row):

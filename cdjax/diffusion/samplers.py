@@ -49,8 +49,8 @@ def _walk(body, carry, table, z_T, *, remat: bool, return_trajectory: bool):
 
 
 def ddim(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *, schedule: Schedule,
-         num_steps: int, eta: float = 0.0, spacing: str = "trailing", remat: bool = False,
-         return_trajectory: bool = False):
+         num_steps: int, eta: float = 0.0, spacing: str = "trailing", strength: float = 1.0,
+         remat: bool = False, return_trajectory: bool = False):
   """DDIM: `z_s = alpha_s x0 + sqrt(sigma_s² - var) eps + sqrt(var) noise`.
 
   `var = eta² (sigma_s² / sigma_t²) (1 - alpha_t² / alpha_s²)`; eta = 0 is deterministic, the first
@@ -58,12 +58,13 @@ def ddim(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *, sch
 
   Args:
     denoise_fn: `(z_t [B, ...], t [B]) -> Prediction`.
-    z_T: `[B, ...]`, standard normal at t = T-1.
+    z_T: `[B, ...]`, standard normal at t = T-1; where strength is below 1, the state at the grid's
+      first node.
     key: needed where eta > 0.
     schedule: the schedule.
     num_steps: evaluations of the denoiser.
     eta: a Python number in [0, 1].
-    spacing: of `timestep_grid`.
+    spacing, strength: of `timestep_grid`.
     remat: recompute each step in the backward pass (gradients with respect to z_T).
     return_trajectory: also return the states.
 
@@ -76,7 +77,7 @@ def ddim(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *, sch
   if eta > 0 and key is None:
     raise ValueError(f"eta={eta} draws noise; give a key")
   z_T = jnp.asarray(z_T, jnp.float32)
-  table = step_coefficients(schedule, timestep_grid(schedule, num_steps, spacing))
+  table = step_coefficients(schedule, timestep_grid(schedule, num_steps, spacing, strength))
   var = (eta * table["sigma_next"] / table["sigma"]) ** 2 * (
       1.0 - (table["alpha"] / table["alpha_next"]) ** 2)
   table["eps_scale"] = np.sqrt(np.maximum(table["sigma_next"] ** 2 - var, 0.0))
@@ -95,19 +96,20 @@ def ddim(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *, sch
 
 
 def ddpm(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *, schedule: Schedule,
-         num_steps: int, spacing: str = "trailing", remat: bool = False,
+         num_steps: int, spacing: str = "trailing", strength: float = 1.0, remat: bool = False,
          return_trajectory: bool = False):
   """Ancestral sampling with the true posterior variance (Ho et al. 2020, eq. 6 and 7).
 
   On any grid this is DDIM with eta = 1; arguments and returns as `ddim`. A key is needed.
   """
   return ddim(denoise_fn, z_T, key, schedule=schedule, num_steps=num_steps, eta=1.0,
-              spacing=spacing, remat=remat, return_trajectory=return_trajectory)
+              spacing=spacing, strength=strength, remat=remat,
+              return_trajectory=return_trajectory)
 
 
 def dpmpp_2m(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *,
-             schedule: Schedule, num_steps: int, spacing: str = "log_snr", remat: bool = False,
-             return_trajectory: bool = False):
+             schedule: Schedule, num_steps: int, spacing: str = "log_snr", strength: float = 1.0,
+             remat: bool = False, return_trajectory: bool = False):
   """DPM-Solver++(2M): second order, one evaluation a step, deterministic.
 
   With `lambda = log(alpha / sigma)`, `h = lambda_s - lambda_t`, `r = h_before / h`:
@@ -122,15 +124,16 @@ def dpmpp_2m(denoise_fn: DenoiseFn, z_T: Array, key: jax.Array | None = None, *,
   """
   del key
   z_T = jnp.asarray(z_T, jnp.float32)
-  table = step_coefficients(schedule, timestep_grid(schedule, num_steps, spacing))
+  table = step_coefficients(schedule, timestep_grid(schedule, num_steps, spacing, strength))
   ratio = table["sigma_next"] / table["sigma"]
   table["z_scale"] = ratio
   table["x0_scale"] = table["alpha_next"] - table["alpha"] * ratio
-  half_inverse_r = np.zeros(num_steps)
+  nodes = len(table["t"])
+  half_inverse_r = np.zeros(nodes)
   signal = table["alpha"] > 0
-  lam = np.log(table["alpha"], where=signal, out=np.full(num_steps, -np.inf))
+  lam = np.log(table["alpha"], where=signal, out=np.full(nodes, -np.inf))
   lam = lam - np.log(table["sigma"])
-  for i in range(1, num_steps - 1):
+  for i in range(1, nodes - 1):
     if signal[i - 1]:
       half_inverse_r[i] = 0.5 * (lam[i + 1] - lam[i]) / (lam[i] - lam[i - 1])
   table["half_inverse_r"] = half_inverse_r

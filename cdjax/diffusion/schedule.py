@@ -138,7 +138,8 @@ def _log_snr(schedule: Schedule, n: int) -> np.ndarray:
 SPACINGS = {"trailing": _trailing, "uniform": _uniform, "log_snr": _log_snr}
 
 
-def timestep_grid(schedule: Schedule, num_steps: int, spacing: str = "trailing") -> np.ndarray:
+def timestep_grid(schedule: Schedule, num_steps: int, spacing: str = "trailing",
+                  strength: float = 1.0) -> np.ndarray:
   """Time steps that a sampler visits, noisiest first.
 
   Args:
@@ -147,12 +148,15 @@ def timestep_grid(schedule: Schedule, num_steps: int, spacing: str = "trailing")
       one to the clean sample.
     spacing: "trailing" and "uniform" are equal in t; "log_snr" is equal in log SNR, which an
       inversion and a multistep solver need.
+    strength: share of the way into the noise, in (0, 1]: below 1 the nodes beyond `strength · T`
+      are left out, and the noisiest left is moved there.
 
   Returns:
-    `[num_steps]` int32, strictly decreasing, starting at T-1.
+    `[num_steps]` int32 (fewer where strength is below 1), strictly decreasing, starting at T-1 (at
+    about strength · T).
 
   Raises:
-    ValueError: unknown spacing, or more steps than the schedule has.
+    ValueError: unknown spacing, more steps than the schedule has, or an impossible strength.
   """
   if spacing not in SPACINGS:
     raise ValueError(f"spacing={spacing!r}; expected one of {sorted(SPACINGS)}")
@@ -165,4 +169,9 @@ def timestep_grid(schedule: Schedule, num_steps: int, spacing: str = "trailing")
   t[0] = total - 1
   t = np.minimum.accumulate(t + rank) - rank
   t = np.maximum(t, num_steps - 1 - rank)
+  if not 0 < strength <= 1:
+    raise ValueError(f"strength={strength}; expected more than 0 and at most 1")
+  if strength < 1:
+    top = round(strength * (total - 1))
+    t = np.append(top, t[t < top])
   return t.astype(np.int32)

@@ -135,11 +135,12 @@ def make_subject(trained: Trained) -> Subject:
     return {"id": encoding.identity, "path": path, "acq": encoding.acquisition}
 
   close = lambda fn: functools.partial(fn, trained.params)
+  of_slots = lambda fn: None if model.whole else close(fn)   # what only a disentangled model has
   judge = trained.judge
   return Subject(
       counterfactual_fn=close(counterfactual), reconstruct_fn=close(reconstruct),
-      swap_fn=close(swap), encoded_fn=close(encoded),
+      swap_fn=of_slots(swap), encoded_fn=of_slots(encoded),
       null_fn=lambda key, x, findings, residual: null(
           trained.params, key, x, findings, residual=bool(residual)),
-      encode_fn=close(encode),
+      encode_fn=of_slots(encode),
       judge_fn=None if judge is None else make_findings_fn(trained.config, judge, "judge"))

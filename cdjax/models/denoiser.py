@@ -21,7 +21,8 @@ class LatentStats:
   """What standardises latents: per-channel mean and standard deviation over the training data.
 
   Attributes:
-    path_mean, path_std: `[c]`, of samples of z_path of sick images.
+    path_mean, path_std: `[c]`, of samples of z_path of sick images. Where the diffusion's target is
+      everything, "path" is all slots of all images here, `[n·c]`.
     id_mean, id_std: `[n-1, c]`, of samples of z_id.
     path_information: `[h, w, c]` in [0, 1], the share of the variance of z_path that its posterior
       knows; the rest is noise that nothing can predict.
@@ -121,7 +122,11 @@ def make_denoiser(diffusion: Mapping, autoencoder_model: Mapping, num_findings: 
     fields[name] = tuple(fields[name])
   fields["dtype"] = jnp.dtype(fields["dtype"])
   channels = autoencoder_model["slot_channels"]
+  slots = {"pathology": 1, "everything": autoencoder_model["slots"]}
+  if diffusion["target"] not in slots:
+    raise ValueError(f"diffusion.target={diffusion['target']!r}; expected one of {sorted(slots)}")
   return Denoiser(
       num_findings=num_findings, use_region_map=diffusion["condition"]["region_map"],
-      condition=diffusion["condition"]["findings"], latent_channels=channels,
+      condition=diffusion["condition"]["findings"],
+      latent_channels=slots[diffusion["target"]] * channels,
       identity_channels=channels * (autoencoder_model["slots"] - 1), **fields)

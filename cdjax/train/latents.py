@@ -30,6 +30,9 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
                    fingerprint: str) -> Path:
   """Encodes every image of a split; returns at once where that was done.
 
+  `path_*` is what the diffusion denoises: the pathology slot, or all slots side by side where
+  `diffusion.target` is everything.
+
   `null_*` is the identity of the re-encoded pseudo-healthy image, what a denoiser is shown of a
   patient without another study.
 
@@ -44,7 +47,8 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
     A folder with `NAME.npy` for each name, `[N, h, w, ...]` float32, and `stats.json`.
   """
   data = source.info["fingerprint"]
-  folder = folder / f"{source.name}-{fingerprint[:12]}-{data[:12]}"
+  whole = config.diffusion.target == "everything"
+  folder = folder / f"{source.name}-{fingerprint[:12]}-{data[:12]}{'-whole' if whole else ''}"
   if (folder / "stats.json").exists():
     return folder
   folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,10 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
     pseudo_healthy = apply(null_pathology(z, everyone), code, view, method="decode")
     again = apply(pseudo_healthy, method="encode")
     out = {}
-    for name, posterior in (("path", encoding.pathology), ("id", encoding.identity),
+    target = encoding.pathology
+    if whole:
+      target = jax.tree.map(lambda a: a.reshape(*a.shape[:3], -1), encoding.slots)
+    for name, posterior in (("path", target), ("id", encoding.identity),
                             ("null", again.identity)):
       out |= {f"{name}_mean": posterior.mean, f"{name}_logvar": posterior.logvar}
     return out
@@ -78,16 +85,25 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
       arrays[name][i * _BATCH:i * _BATCH + keep] = np.asarray(value)[:keep]
   for array in arrays.values():
     array.flush()
-  write_json(folder / "stats.json", _statistics(arrays, source))
+  write_json(folder / "stats.json", _statistics(arrays, denoised_studies(config, source)))
   return folder
 
 
-def _statistics(arrays: dict[str, np.ndarray], source: Split) -> dict[str, list]:
-  """Of samples: sick images' pathology and all identities; see `LatentStats`."""
+def denoised_studies(config: ConfigDict, source: Split) -> np.ndarray:
+  """Which studies the diffusion learns from, `[N]` bool: the null pathology needs no diffusion.
+
+  Raises:
+    ValueError: no study of the split has a finding.
+  """
   sick = ~np.asarray(source.index.findings.healthy)
   if not sick.any():
     raise ValueError(f"{source.path}: no image of split {source.name!r} has a finding; "
                      "there is nothing for the diffusion to learn")
+  return np.ones_like(sick) if config.diffusion.target == "everything" else sick
+
+
+def _statistics(arrays: dict[str, np.ndarray], sick: np.ndarray) -> dict[str, list]:
+  """Of samples: the studies to denoise, and all identities; see `LatentStats`."""
 
   def moments(name, rows, axes):
     mean, logvar = arrays[f"{name}_mean"][rows], arrays[f"{name}_logvar"][rows]

@@ -27,7 +27,13 @@ from cdjax.sharding.mesh import make_mesh
 from cdjax.train.details import DETAILS_FILE, known_details
 from cdjax.train.disk import write_json
 from cdjax.train.init_from import load_stage
-from cdjax.train.latents import LatentAttach, encode_dataset, latent_shape, read_stats
+from cdjax.train.latents import (
+    LatentAttach,
+    denoised_studies,
+    encode_dataset,
+    latent_shape,
+    read_stats,
+)
 from cdjax.train.loop import train_stage
 from cdjax.train.objectives import autoencoder, classifier, diffusion
 
@@ -111,9 +117,9 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   source = open_split(ensure_dataset(config, workdir), "train")
   shape = latent_shape(latents)
   identity = config.diffusion.condition.identity
-  sick = ~np.asarray(source.index.findings.healthy)   # the null pathology needs no diffusion
   loader = _loader(
-      config, "diffusion", source, with_images=False, weights=sick.astype(np.float64),
+      config, "diffusion", source, with_images=False,
+      weights=denoised_studies(config, source).astype(np.float64),
       attach=LatentAttach(latents, "own" if identity == "own" else "mate"))
   folder = Path(workdir) / "diffusion"
   folder.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,19 @@ def test_refined_inversion_is_the_inverse_of_ddim(gaussian, data, spacing):
   assert gaussian.rms(u - data) > 0.3
 
 
+@pytest.mark.parametrize("strength", [0.3, 0.7])
+def test_part_of_the_way_and_back(gaussian, data, strength):
+  denoise_fn = gaussian.make_denoise_fn(SCHEDULE)
+  options = dict(schedule=SCHEDULE, num_steps=30, spacing="trailing", strength=strength)
+  u = invert(denoise_fn, data, refinements=6, **options)
+  assert gaussian.rms(ddim(denoise_fn, u, **options) - data) < 1e-3
+  # The state is the flow's at that time: mean and spread of the noised data.
+  t = round(strength * 999)
+  alpha, sigma = SCHEDULE.sqrt_alphas_cumprod[t], SCHEDULE.sqrt_one_minus_alphas_cumprod[t]
+  np.testing.assert_allclose(u.mean(0), alpha * gaussian.mean, atol=0.2)
+  np.testing.assert_allclose(u.std(0), np.sqrt(alpha**2 * gaussian.variance + sigma**2), rtol=0.15)
+
+
 def test_inverse_of_an_inverse(gaussian):
   """The other way round: noise to sample to the same noise."""
   denoise_fn = gaussian.make_denoise_fn(SCHEDULE)

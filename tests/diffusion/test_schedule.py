@@ -59,6 +59,16 @@ def test_spacings():
   np.testing.assert_allclose(steps, 14 / 29, rtol=0.15)
 
 
+def test_a_smaller_strength_leaves_the_noisiest_nodes_out():
+  s = make_schedule("cosine", 1000, True)
+  np.testing.assert_array_equal(
+      timestep_grid(s, 5, "trailing", strength=0.5), [500, 399, 199])
+  np.testing.assert_array_equal(
+      timestep_grid(s, 5, "trailing", strength=1.0), timestep_grid(s, 5, "trailing"))
+  with pytest.raises(ValueError, match=r"strength=0\.0"):
+    timestep_grid(s, 5, strength=0.0)
+
+
 def test_errors_name_what_is_right():
   with pytest.raises(ValueError, match=r"kind='cos'; expected one of \['cosine'"):
     make_schedule("cos")

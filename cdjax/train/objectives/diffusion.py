@@ -27,10 +27,11 @@ def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Arra
   k = len(config.data.vocabulary)
   model = make_denoiser(config.diffusion, config.autoencoder.model, k)
   height, width, slots, channels = latent_shape
+  noisy = model.latent_channels
   zeros = lambda dtype: jnp.zeros((1, k), dtype)
   findings = FindingsArrays(zeros(jnp.int8), zeros(jnp.float32), zeros(jnp.int8), zeros(jnp.int8))
   params = model.init(
-      key, jnp.zeros((1, height, width, channels)), jnp.zeros(1, jnp.int32), findings,
+      key, jnp.zeros((1, height, width, noisy)), jnp.zeros(1, jnp.int32), findings,
       jnp.zeros((1, height, width, slots - 1, channels)), jnp.ones(1, bool))["params"]
   return {"denoiser": params}
 
@@ -49,6 +50,9 @@ def make_loss_fn(config: ConfigDict) -> Callable:
       zero_terminal_snr=schedule_cfg.zero_terminal_snr)
   if condition.identity not in ("mate", "own", "none"):
     raise ValueError(f"condition.identity={condition.identity!r}; expected mate, own or none")
+  if cfg.target == "everything" and condition.identity != "none":
+    raise ValueError(f"diffusion.target='everything' with condition.identity="
+                     f"{condition.identity!r}: there the identity is what is denoised; expected none")
 
   def loss_fn(params, frozen, batch, rng, step):
     del step

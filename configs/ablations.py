@@ -8,13 +8,15 @@ cores. Rows share every stage that their switch does not touch. The five rows th
 three training seeds.
 """
 
-from cdjax.core.config import base_config
+from cdjax.core.config import NO_DISENTANGLEMENT, base_config
 
 _NO_INVARIANCE = {"autoencoder.loss.invariance": 0.0,
                   "autoencoder.loss.acquisition_invariance": 0.0}
 # Row: (what is different, the keys that make it so, training seeds).
 ROWS = {
     "full": ("the whole method", {}, 3),
+    "no_disentanglement": ("plain latent diffusion, edited by inversion and back",
+                           NO_DISENTANGLEMENT | {"counterfactual.strength": 0.7}, 3),
     # Group supervision.
     "no_null_anchor": ("healthy images keep their own pathology slot",
                        {"autoencoder.loss.null_anchor": 0.0}, 3),

@@ -4,18 +4,20 @@ Commands:
   cdjax train --config configs/phantom.py --workdir DIR --config.seed=0
   cdjax evaluate --workdir DIR --seed 1
 
-`configs/phantom.py:128` is the same at 128 px, on an accelerator's budget.
+`configs/phantom.py:128` is the same at 128 px; `configs/phantom.py:no_disentanglement` is the
+baseline with the same budget: plain latent diffusion, edited by inversion and back.
 Not yet measured.
 """
 
-from cdjax.core.config import base_config
+from cdjax.core.config import NO_DISENTANGLEMENT, base_config
 from cdjax.data.phantom import ALL
 
 
 def get_config(arg: str = ""):
-  """Returns the configuration; `arg` is "" for 64 px, or "128"."""
-  if arg not in ("", "128"):
-    raise ValueError(f"configs/phantom.py:{arg}; expected no argument, or '128'")
+  """Returns the configuration; `arg` is "" for 64 px, "128", or "no_disentanglement"."""
+  if arg not in ("", "128", "no_disentanglement"):
+    raise ValueError(f"configs/phantom.py:{arg}; expected no argument, '128', or "
+                     "'no_disentanglement'")
   c = base_config()
   c.name = "phantom"
   c.stages = "judge,autoencoder,diffusion,classifier"
@@ -35,6 +37,9 @@ def get_config(arg: str = ""):
   c.classifier.num_train_steps = 1500
   c.judge.num_train_steps = 3000
   c.judge.num_images = 40000
+  if arg == "no_disentanglement":
+    c.name = "phantom-no-disentanglement"
+    c.update_from_flattened_dict(NO_DISENTANGLEMENT)
   if arg == "128":
     c.name = "phantom128"
     c.data.resolution = 128

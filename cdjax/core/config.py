@@ -14,6 +14,21 @@ from ml_collections import ConfigDict
 STAGES = ("autoencoder", "diffusion", "classifier")
 
 
+# Plain latent diffusion on an ordinary KL autoencoder of the same size: the baseline that nothing
+# was disentangled in. Key → value, for `ConfigDict.update_from_flattened_dict`.
+NO_DISENTANGLEMENT = {
+    "autoencoder.model.lesion_channels": (),
+    "autoencoder.model.transformer_layers": 0,
+    "autoencoder.model.acquisition": False,
+    **{f"autoencoder.loss.{name}": 0.0 for name in (
+        "null_anchor", "swap_same_patient", "findings", "location", "severity", "invariance",
+        "acquisition_equivariance", "acquisition_invariance", "kl_acquisition", "minimality")},
+    "autoencoder.loss.kl_pathology": 1.0,
+    "diffusion.target": "everything",
+    "diffusion.condition.identity": "none",
+}
+
+
 def _optim(**kwargs) -> ConfigDict:
   """Keys every training stage has."""
   config = ConfigDict(dict(

@@ -51,8 +51,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
   if condition.identity not in ("mate", "own", "none"):
     raise ValueError(f"condition.identity={condition.identity!r}; expected mate, own or none")
   if cfg.target == "everything" and condition.identity != "none":
-    raise ValueError(f"diffusion.target='everything' with condition.identity="
-                     f"{condition.identity!r}: there the identity is what is denoised; expected none")
+    raise ValueError(f"condition.identity={condition.identity!r} with target='everything':"
+                     " the identity is part of what is denoised; expected 'none'")
 
   def loss_fn(params, frozen, batch, rng, step):
     del step

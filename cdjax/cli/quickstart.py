@@ -127,13 +127,17 @@ def write_report(config, workdir: Path, clock: Clock) -> None:
   """contact_sheet.png, metrics.json and report.html."""
   from cdjax.core.provenance import package_versions
   from cdjax.evaluate.resume import write_json
-  from cdjax.evaluate.workdir import make_showcase
+  from cdjax.evaluate.workdir import make_effects, make_showcase
   from cdjax.report.figures import save_png
+  from cdjax.report.interactions import effect_sheet, interaction_tables
   from cdjax.report.page import metrics_table, picture, write_page
   from cdjax.report.showcase import showcase_sheet
   trained = _trained(config, workdir)
   sheet = showcase_sheet(make_showcase(trained, seed=SEED), trained.vocabulary)
   save_png(workdir / "contact_sheet.png", sheet, {"model": trained.fingerprint, "seed": SEED})
+  changes = make_effects(trained, seed=SEED)
+  slots = [f"identity {i + 1}" for i in range(len(changes) - 1)] + ["pathology"]
+  effects = effect_sheet(changes, slots)
   metrics = json.loads((workdir / f"metrics-seed{SEED}.json").read_text())
   plain = lambda seconds: {"value": seconds, "low": None, "high": None, "n": 1}
   metrics |= {f"seconds/{phase}": plain(seconds) for phase, seconds in clock.seconds.items()}
@@ -143,7 +147,10 @@ def write_report(config, workdir: Path, clock: Clock) -> None:
       workdir / "report.html", title="cdjax quickstart",
       sections=[
           ("Questions with known answers", picture(sheet, "contact sheet")),
-          (f"Measured on {args_of(config)}", metrics_table(metrics)),
+          (f"Measured on {args_of(config)}", metrics_table(
+              {k: v for k, v in metrics.items() if not k.startswith("interactions/")})),
+          ("What each slot does", picture(effects, "effect of each slot")),
+          ("What each part of the latent holds", interaction_tables(metrics)),
       ],
       provenance={"model": trained.fingerprint, "machine": metrics["machine"],
                   "versions": package_versions(), "config": config.to_dict()})

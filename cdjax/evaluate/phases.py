@@ -17,9 +17,16 @@ from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.evaluate import axioms, comparisons
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.baselines import nearest_with_findings, pca_errors
-from cdjax.evaluate.bootstrap import interval, mean
+from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.bootstrap import balanced_accuracy, interval, mean
 from cdjax.evaluate.comparisons import Statistics
-from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
+from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim, to_model
+from cdjax.evaluate.interactions import (
+    Studies,
+    attention_by_finding,
+    part_measures,
+    split_parts,
+)
 from cdjax.evaluate.leakage import leakage_statistics
 from cdjax.evaluate.population import hidden_draws, new_studies, swapped
 from cdjax.evaluate.questions import Questions, head, make_questions, questions_on
@@ -233,6 +240,42 @@ def reidentification(run: Run) -> dict[str, dict]:
       for i in range(2))
   found = patient_from_pathology(first, second, sample=_sampled(run), seed=run.seed)
   return run.intervals({"leakage/patient_from_pathology": mean(found)}, n)
+
+
+def interactions(run: Run) -> dict[str, dict]:
+  """`interactions/*`: what every part of the latent holds and does; see `evaluate.interactions`."""
+  c, names = run.config.evaluate, run.law["vocabulary"]
+  unknown = lambda f: f.replace(status=np.full_like(f.status, UNKNOWN))
+
+  def studies(x, findings):
+    encoded = run.answering.encode(x, unknown(findings))
+    return Studies(split_parts(encoded), np.asarray(findings.present))
+
+  n = min(REIDENTIFIED_PATIENTS, c.probe_images)
+  x, findings = new_studies(rng.stream(run.key, "interactions"), n, studies=2, healthy_share=0.0,
+                            **run.law)
+  first, second = (studies(x[:, i], jax.tree.map(lambda leaf, i=i: leaf[:, i], findings))
+                   for i in range(2))
+  train = jax.tree.map(lambda leaf: np.asarray(leaf)[:min(c.probe_images, 2000)], run.train)
+  measures = part_measures(studies(from_model(train.image), train.findings), first, second,
+                           seed=run.seed)
+  out = {}
+  for part, values in measures.items():
+    statistics = {f"interactions/probe/{part}/{name}": balanced_accuracy(
+        values["read"][:, k:k + 1], first.present[:, k:k + 1]) for k, name in enumerate(names)}
+    statistics |= {f"interactions/{key}/{part}": mean(values[key])
+                   for key in ("patient", "nats", "nats_of_study")}
+    out |= run.intervals(statistics, n)
+  subject, q = run.answering.subject, run.questions("replace")
+  if subject.attention_fn is not None:
+    attention = map_batches(subject.attention_fn, to_model(q.x), q.findings,
+                            batch_size=c.batch_size, on_batch=run.on_work)
+    size, grid = q.x.shape[-1], attention.shape[1]
+    places = q.old_mask.reshape(len(q), grid, size // grid, grid, size // grid).any((2, 4))
+    for name, seen in attention_by_finding(attention, places, q.findings, names).items():
+      out |= run.intervals({f"interactions/attention/{name}/{slot}": mean(seen[:, i])
+                            for i, slot in enumerate(list(measures)[:seen.shape[1]])}, len(seen))
+  return out
 
 
 def single_study(run: Run) -> dict[str, dict]:

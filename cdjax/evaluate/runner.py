@@ -61,12 +61,15 @@ PHASES: dict[str, Phase] = {
     "leakage": Phase(phases.leakage, ("encode_fn",), "leakage/*", lambda c: 2 * c.probe_images),
     "reidentification": Phase(phases.reidentification, ("encode_fn",),
                               "leakage/patient_from_pathology", lambda c: 600),
+    "interactions": Phase(phases.interactions, ("encode_fn",), "interactions/*",
+                          lambda c: 600 + c.interventions),
     "single_study": Phase(phases.single_study, (), "single_study/*", lambda c: c.interventions),
 }
 # Keys of one function only, inside phases that run without it.
 _KEYS_OF = {
     "reconstruct_fn": "autoencoder/*",
     "swap_fn": "swap/psnr",
+    "attention_fn": "interactions/attention/*",
     "encoded_fn": "ceiling/autoencoder/*",
     "judge_fn": "counterfactual/finding, /side, /zone, /factual_left, /unasked, healthy/judged, "
                 "severity/spearman, /mae",

@@ -33,6 +33,10 @@ class Subject:
       [B, h, w, c], "acq": Posterior [B, a]}`. The pathology of an image whose findings are all
       known to be absent is the null (mean and variance zero); where findings are unknown it is
       what the encoder reads. "acq" may be missing where there is no such code.
+    attention_fn: `(x, findings) -> [B, h, w, n]`, how much the pathology slot attends to each slot
+      in the causal transformer (mean over heads and layers).
+    effect_fn: `(key, x, findings, x_other, findings_other) -> [B, n, H, W]`, how much the image
+      changes (absolute, images in [0, 1]) where one slot alone is the other patient's.
     judge_fn: `(x) -> {"finding": [B, K], "side": [B, K, 2], "zone": [B, K, 3], "severity":
       [B, K]}`, all in [0, 1]; used for measurement and for nothing else.
   """
@@ -43,4 +47,6 @@ class Subject:
   encoded_fn: Callable[[Array, Array, FindingsArrays, Array, FindingsArrays], Array] | None = None
   null_fn: Callable[[Array, Array, FindingsArrays, bool], Array] | None = None
   encode_fn: Callable[[Array, FindingsArrays], dict[str, Posterior]] | None = None
+  attention_fn: Callable[[Array, FindingsArrays], Array] | None = None
+  effect_fn: Callable[[Array, Array, FindingsArrays, Array, FindingsArrays], Array] | None = None
   judge_fn: Callable[[Array], dict[str, Array]] | None = None

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from cdjax.core.config import config_from_record
+from cdjax.core.images import to_unit
 from cdjax.core.rng import stream
 from cdjax.core.types import Array, FindingsArrays, Posterior, PyTree
 from cdjax.counterfactual.abduct import abduct
@@ -134,6 +136,25 @@ def make_subject(trained: Trained) -> Subject:
     path = Posterior(everything.mean[..., -1, :], jnp.log(variance[..., -1, :]))
     return {"id": encoding.identity, "path": path, "acq": encoding.acquisition}
 
+  @jax.jit
+  def attention(params, x, findings: FindingsArrays) -> Array:
+    z = null_pathology(model.encode(params, x).slots.mean, findings.healthy)
+    _, seen = model.autoencoder.apply({"params": params.autoencoder}, z, method="transform",
+                                      mutable=["intermediates"])
+    flat = flax.traverse_util.flatten_dict(seen["intermediates"])
+    layers = [weights for path, (weights,) in flat.items() if path[-2].startswith("slots_")]
+    return sum(a[..., -1, :].mean(-2) for a in layers) / len(layers)   # [B, h, w, heads, n, n]
+
+  @jax.jit
+  def effect(params, key, x, findings, other, findings_other):
+    mine = abduct(model, params, key, x, findings)
+    theirs = abduct(model, params, stream(key, "other"), other, findings_other)
+    def changed(slot):
+      z = mine.z.at[..., slot, :].set(theirs.z[..., slot, :])
+      seen = to_unit(model.decode(params, z, mine.code, mine.view))
+      return jnp.abs(seen - mine.explained)[..., 0]
+    return jnp.stack([changed(slot) for slot in range(mine.z.shape[-2])], 1)
+
   close = lambda fn: functools.partial(fn, trained.params)
   of_slots = lambda fn: None if model.whole else close(fn)   # what only a disentangled model has
   judge = trained.judge
@@ -143,4 +164,7 @@ def make_subject(trained: Trained) -> Subject:
       null_fn=lambda key, x, findings, residual: null(
           trained.params, key, x, findings, residual=bool(residual)),
       encode_fn=of_slots(encode),
+      attention_fn=of_slots(attention) if trained.config.autoencoder.model.transformer_layers
+      else None,
+      effect_fn=of_slots(effect),
       judge_fn=None if judge is None else make_findings_fn(trained.config, judge, "judge"))

@@ -15,6 +15,8 @@ from cdjax.data.ensure import ensure_dataset
 from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import open_split
 from cdjax.evaluate.answering import Answering
+from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.image_metrics import to_model
 from cdjax.evaluate.phases import TrainStudies
 from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.rendering import Causes
@@ -86,6 +88,24 @@ def single_studies(config: ConfigDict) -> Causes | None:
   if not len(alone):
     return None
   return Causes(*phantom.first_studies(alone, vocabulary=tuple(config.data.vocabulary), **law))
+
+
+def make_effects(trained: Trained, *, seed: int, num: int = 64) -> np.ndarray | None:
+  """Where each slot acts: the mean change of the image where it alone is another patient's.
+
+  Returns:
+    `[n, S, S]`, images in [0, 1]; None where the model has no slots.
+  """
+  subject, config = make_subject(trained), trained.config
+  if subject.effect_fn is None:
+    return None
+  key = stream(jax.random.key(seed), "effects")
+  q = make_questions(stream(key, "questions"), num, kind="remove", vocabulary=trained.vocabulary,
+                     size=config.data.resolution)   # all of them are sick
+  other = jax.tree.map(lambda leaf: np.roll(leaf, 1, 0), (q.x, q.findings))
+  maps = map_batches(subject.effect_fn, to_model(q.x), q.findings, to_model(other[0]), other[1],
+                     batch_size=min(config.evaluate.batch_size, num), key=key)
+  return np.asarray(maps).mean(0)
 
 
 def make_showcase(trained: Trained, *, seed: int, num: int = 12) -> Showcase:

@@ -54,6 +54,7 @@ def copying_subject():
       swap_fn=lambda key, x, findings, other, theirs: x,
       encoded_fn=lambda key, x, findings, exact, do: exact,
       null_fn=lambda key, x, findings, residual: x,
+      attention_fn=lambda x, findings: np.full((len(x), 4, 4, 2), 0.5),
       encode_fn=encode, judge_fn=judge)
 
 
@@ -71,6 +72,8 @@ def test_copying_is_measured_as_copying_and_resumes(config, train_studies, tmp_p
   assert metrics["swap/psnr"]["value"] == pytest.approx(
       metrics["baseline/copy/swap/psnr"]["value"], abs=1e-3)
   assert 10 < metrics["baseline/pca256/psnr"]["value"] < 40
+  assert metrics["interactions/attention/cardiomegaly/pathology"]["value"] == 0.5
+  assert metrics["interactions/nats/identity 1"] == metrics["interactions/nats/pathology"]
   assert {text.split(":")[0] for text in metrics["left_out"]} == {"unseen/*", "single_study/*"}
   assert json.loads((tmp_path / "metrics-seed3.json").read_text()) == metrics
   table = format_table(metrics)

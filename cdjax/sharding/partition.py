@@ -38,16 +38,28 @@ def optimizer_shardings(tx: optax.GradientTransformation, abstract_params: PyTre
                         shardings: PyTree, mesh: Mesh) -> PyTree:
   """The sharding of an optimizer state: copies of the parameters like them, the rest replicated.
 
+  A copy is a leaf at a path that ends in the parameter's own, with its shape; so optimizers may
+  treat some parameters otherwise and leave them out (`optax.partition`).
+
   Args:
     tx: the optimizer.
     abstract_params: unboxed parameters, shapes only.
     shardings: of the parameters, from `param_shardings`.
     mesh: the mesh.
   """
-  abstract_state = jax.eval_shape(tx.init, abstract_params)
-  return optax.tree_map_params(
-      tx, lambda _, sharding: sharding, abstract_state, shardings,
-      transform_non_params=lambda _: replicated(mesh))
+  leaves, _ = jax.tree_util.tree_flatten_with_path(abstract_params)
+  of_params = {path: (leaf.shape, sharding) for (path, leaf), sharding in zip(
+      leaves, jax.tree.leaves(shardings), strict=True)}
+  longest = max(len(path) for path in of_params)
+
+  def one(path, leaf):
+    for length in range(min(longest, len(path)), 0, -1):
+      shape, sharding = of_params.get(path[-length:], (None, None))
+      if shape == leaf.shape:
+        return sharding
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(one, jax.eval_shape(tx.init, abstract_params))
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:

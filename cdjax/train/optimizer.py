@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up, cosine decay and clipping by global norm."""
+"""AdamW or Muon, with linear warm-up, cosine decay and clipping by global norm."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 
 from cdjax.core.trees import map_named
 from cdjax.core.types import Array, PyTree
+
+_MUON_MOMENTUM = 0.95
 
 
 def make_schedule(config: Any) -> optax.Schedule:
@@ -49,16 +52,49 @@ def decays(params: PyTree) -> PyTree:
       lambda name, leaf: name.rsplit("/", 1)[-1].endswith("kernel") and leaf.ndim >= 2, params)
 
 
+def matrices(params: PyTree) -> PyTree:
+  """How Muon is to see each parameter as a matrix; None: not at all, it goes to Adam.
+
+  Kernels of convolutions and dense layers are inputs × outputs, the outputs last. A "slot_kernel"
+  is one matrix for each slot, a "place_kernel" one for each place of a grid.
+  """
+  def one(name, leaf):
+    name = name.rsplit("/", 1)[-1]
+    batch = {"slot_kernel": 1, "place_kernel": 2}.get(name, 0)
+    if not name.endswith("kernel") or leaf.ndim < batch + 2:
+      return None
+    return optax.contrib.MuonDimensionNumbers(tuple(range(batch, leaf.ndim - 1)), leaf.ndim - 1)
+
+  return map_named(one, params)
+
+
 def make_optimizer(config: Any) -> optax.GradientTransformation:
-  """AdamW (Loshchilov & Hutter, arXiv:1711.05101) as a stage's configuration has it.
+  """AdamW or Muon as a stage's configuration has it.
+
+  Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) orthogonalises the momentum
+  of every kernel, so that all directions of a matrix learn alike; an update's root mean square is
+  muon_rms times the learning rate, whatever the kernel's shape (arXiv:2502.16982, section 2.2: 0.2
+  is AdamW's in practice). What is no kernel goes to NAdam at the same rate.
 
   Args:
-    config: uses b1, b2, weight_decay, grad_clip (0: no clipping) and the keys of `make_schedule`.
+    config: uses optimizer ("adamw": Loshchilov & Hutter, arXiv:1711.05101; or "muon"),
+      muon_rms, b1, b2, weight_decay, grad_clip (0: no clipping) and the keys of `make_schedule`.
+
+  Raises:
+    ValueError: an unknown optimizer, or a negative norm.
   """
   if config.grad_clip < 0:
     raise ValueError(f"grad_clip={config.grad_clip}; expected a norm, or 0 for no clipping")
   clip = optax.clip_by_global_norm(config.grad_clip) if config.grad_clip else optax.identity()
-  return optax.chain(
-      clip,
-      optax.adamw(make_schedule(config), b1=config.b1, b2=config.b2,
-                  weight_decay=config.weight_decay, mask=decays))
+  schedule = make_schedule(config)
+  if config.optimizer == "adamw":
+    rule = optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay,
+                       mask=decays)
+  elif config.optimizer == "muon":
+    rule = optax.contrib.muon(
+        schedule, beta=_MUON_MOMENTUM, weight_decay=config.weight_decay, weight_decay_mask=decays,
+        adam_b1=config.b1, adam_b2=config.b2, consistent_rms=config.muon_rms,
+        muon_weight_dimension_numbers=matrices)
+  else:
+    raise ValueError(f"optimizer={config.optimizer!r}; expected 'adamw' or 'muon'")
+  return optax.chain(clip, rule)

@@ -173,7 +173,7 @@ def test_linear_path_has_its_own_weights_at_every_place():
   x = jax.random.normal(KEY, (2, 2, 2, 5))
   params = nn.unbox(module.init(KEY, x))
   out = module.apply(params, x)
-  kernel = np.asarray(params["params"]["kernel"])
+  kernel = np.asarray(params["params"]["place_kernel"])
   for row in range(2):
     for column in range(2):
       np.testing.assert_allclose(out[:, row, column], np.asarray(x)[:, row, column]

@@ -56,9 +56,12 @@ def main(workdir: str) -> None:
     with open_checkpoints(folder, 1) as manager:
       state, _, step = restore_newest(manager, abstract)
     spec = lambda tree: list(tree["up"]["kernel"].sharding.spec)
+    momenta = [list(leaf.sharding.spec) for path, leaf in
+               jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
+               if jax.tree_util.keystr(path).endswith("['up']['kernel']")]
     result |= {
         "stopped_at": step, "restored": difference(state.ema_params, load_params(folder)[0]),
-        "specs": [spec(state.params), spec(state.ema_params), spec(state.opt_state[1][0].mu)],
+        "specs": [spec(state.params), spec(state.ema_params), *momenta],
         "shards": len({str(s.index) for s in state.params["up"]["kernel"].addressable_shards})}
   result["resumed"] = difference(train("moved", (1, 4, 2)), reference)
   print(json.dumps(result))

@@ -10,7 +10,7 @@ from cdjax.train.optimizer import decays, make_optimizer, make_schedule
 
 
 def config(**changes):
-  return ConfigDict(dict(learning_rate=0.05, end_learning_rate=0.005, warmup_steps=4,
+  return ConfigDict(dict(optimizer="adamw", muon_rms=0.3, learning_rate=0.05, end_learning_rate=0.005, warmup_steps=4,
                          num_train_steps=20, weight_decay=0.3, b1=0.9, b2=0.99, grad_clip=2.45)
                     | changes)
 
@@ -82,3 +82,31 @@ def test_only_kernels_of_rank_two_decay():
 def test_a_negative_clip_is_refused():
   with pytest.raises(ValueError, match="grad_clip=-1"):
     make_optimizer(config(grad_clip=-1.0))
+
+
+def test_muon_orthogonalises_kernels_and_leaves_the_rest_to_adam():
+  cfg = config(optimizer="muon", warmup_steps=0, weight_decay=0.0, grad_clip=0.0)
+  rng = np.random.default_rng(1)
+  normal = lambda *shape: rng.normal(size=shape).astype(np.float32)
+  params = {"conv": {"kernel": normal(3, 3, 4, 6), "bias": normal(6)},
+            "local": {"place_kernel": normal(2, 2, 5, 3)}, "T": {"slot_kernel": normal(4, 2, 7)}}
+  grads = jax.tree.map(lambda p: normal(*p.shape), params)
+  tx = make_optimizer(cfg)
+  updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+
+  def orthogonal(update, inputs, outputs):
+    """All singular values of the update near rate · 0.3 · sqrt(the longer side)."""
+    values = np.linalg.svd(np.asarray(update).reshape(inputs, outputs), compute_uv=False)
+    scale = cfg.learning_rate * 0.3 * max(inputs, outputs) ** 0.5
+    assert np.all((values > 0.6 * scale) & (values < 1.3 * scale)), values / scale
+
+  orthogonal(updates["conv"]["kernel"], 36, 6)
+  for i, j in np.ndindex(2, 2):
+    orthogonal(updates["local"]["place_kernel"][i, j], 5, 3)
+  for slot in updates["T"]["slot_kernel"]:
+    orthogonal(slot, 2, 7)
+  ahead = 1 + cfg.b1 / (1 + cfg.b1)   # Adam with Nesterov's momentum, first step
+  np.testing.assert_allclose(updates["conv"]["bias"],
+                             -cfg.learning_rate * ahead * np.sign(grads["conv"]["bias"]), rtol=1e-4)
+  with pytest.raises(ValueError, match="optimizer='adam'; expected"):
+    make_optimizer(config(optimizer="adam"))

@@ -26,13 +26,13 @@ def get_config(arg: str = ""):
   # Combinations that training never shows: `unseen/finding` asks for them.
   c.data.phantom.held_out_combinations = (
       "consolidation left upper", "nodule right lower", "mass left mid", "fracture right upper")
-  c.autoencoder.num_train_steps = 12000
+  c.autoencoder.num_train_steps = 6000
   c.autoencoder.batch_size = 16
   c.autoencoder.model.block_out_channels = (64, 96)
   c.autoencoder.model.lesion_channels = (32, 48)
   c.autoencoder.eval_every = 2000
   c.autoencoder.checkpoint_every = 1000
-  c.diffusion.num_train_steps = 6000
+  c.diffusion.num_train_steps = 4000
   c.diffusion.model.block_out_channels = (96, 128)
   c.classifier.num_train_steps = 1500
   c.judge.num_train_steps = 3000

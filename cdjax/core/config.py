@@ -34,7 +34,7 @@ def _optim(**kwargs) -> ConfigDict:
   config = ConfigDict(dict(
       num_train_steps=1000,     # optimiser steps
       batch_size=24,            # examples a step over all devices (autoencoder: groups of two)
-      optimizer="adamw",        # adamw | muon: orthogonalised momentum, much faster for the networks
+      optimizer="adamw",        # adamw | muon: orthogonalised momentum, learns far faster
       muon_rms=0.6,             # of Muon's updates, over the learning rate; AdamW's is about 0.2
       accumulation=1,           # micro-batches a step; batch_size must be divisible by it
       learning_rate=2e-3,       # peak, after warm-up

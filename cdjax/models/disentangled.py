@@ -97,7 +97,8 @@ class LocalLinear(nn.Module):
     """`[B, h, w, C]` -> `[B, h, w, features]`, float32."""
     shape = (*x.shape[1:], self.features)
     names = ("height", "width", "conv_in", "conv_out")
-    kernel = self.param("place_kernel", nn.with_logical_partitioning(self.kernel_init, names), shape)
+    init = nn.with_logical_partitioning(self.kernel_init, names)
+    kernel = self.param("place_kernel", init, shape)
     bias = self.param("bias", nn.with_logical_partitioning(
         nn.initializers.zeros_init(), ("height", "width", "norm")), (*shape[:2], self.features))
     return jnp.einsum("bhwc,hwcf->bhwf", x.astype(jnp.float32), kernel) + bias

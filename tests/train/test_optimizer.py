@@ -10,7 +10,8 @@ from cdjax.train.optimizer import decays, make_optimizer, make_schedule
 
 
 def config(**changes):
-  return ConfigDict(dict(optimizer="adamw", muon_rms=0.3, learning_rate=0.05, end_learning_rate=0.005, warmup_steps=4,
+  return ConfigDict(dict(optimizer="adamw", muon_rms=0.3, learning_rate=0.05,
+                         end_learning_rate=0.005, warmup_steps=4,
                          num_train_steps=20, weight_decay=0.3, b1=0.9, b2=0.99, grad_clip=2.45)
                     | changes)
 

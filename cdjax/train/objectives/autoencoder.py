@@ -4,6 +4,10 @@ Every batch holds B groups: an anchor and a mate of the same patient. Each sick 
 from the *mate's* identity and its own pathology (group supervision; Ge et al., arXiv:2009.06586),
 each healthy one from its own identity and the null pathology. The loss of an image is a bound on
 its code length in nats; each KL weight is a price of information.
+
+A mate's identity is never exactly where the image is, and a pathology slot that is paid for its
+error only learns to redraw outlines of the body by a fraction of a pixel, which a diffusion then
+redraws at random. The prior `minimality` makes that dearer than it is worth.
 """
 
 from collections.abc import Callable

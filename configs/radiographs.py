@@ -34,8 +34,8 @@ def get_config(arg: str = ""):
   c.name = "radiographs"
   c.data.source = "prepared"
   c.data.resolution = 64
-  c.autoencoder.num_train_steps = 3000
+  c.autoencoder.num_train_steps = 1200
   c.autoencoder.augment = 1.0   # some hundred patients are learnt by heart without
-  c.diffusion.num_train_steps = 1000
+  c.diffusion.num_train_steps = 800
   c.classifier.num_train_steps = 400
   return c

@@ -7,6 +7,7 @@ All probes of one battery see inputs of one shape (a mask says which channels th
 one program is compiled for all.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -20,7 +21,10 @@ import optax
 from cdjax.core import rng
 from cdjax.core.types import Array, Posterior, PyTree
 
-_BATCH, _LEARNING_RATE, _DROP, _FULL_RATE, _PATIENCE = 128, 2e-3, 0.2, 0.8, 3
+_BATCH, _LEARNING_RATE, _DROP, _PATIENCE = 128, 2e-3, 0.2, 3
+# Shares of the steps before which no plateau counts (a weak leak is not found at once) and after
+# which the learning rate drops in any case.
+_LEAST, _FULL_RATE = 0.4, 0.8
 _WEIGHT_DECAY = 1.0   # times the learning rate; less of it overfits and finds weak leaks less often
 _VALIDATION_SHARE = 0.15
 
@@ -151,6 +155,21 @@ def _predict(net, params, key, data, view, spread):
   return net.apply(params, _inputs(key, data, view, spread)) > 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Probe:
+  """A trained probe.
+
+  Attributes:
+    predict: `(key, latents) -> [M, K]` bool, one draw an image.
+    loss: on the training patients that were held out; the lower the more is read.
+    plateau: whether it stopped falling before the last step.
+  """
+
+  predict: Callable[[Array, Latents], np.ndarray]
+  loss: float
+  plateau: bool
+
+
 def train_probe(
     key: Array,
     latents: Latents,
@@ -160,11 +179,12 @@ def train_probe(
     *,
     max_steps: int,
     on_epoch: Callable[[], None] | None = None,
-) -> tuple[Callable[[Array, Latents], np.ndarray], bool]:
+) -> Probe:
   """Trains one probe until the loss on held-out training patients stops falling.
 
-  The learning rate drops when three epochs bring nothing, at the latest for the last fifth of
-  `max_steps`; when three epochs bring nothing again training ends. The best parameters are kept.
+  After two fifths of `max_steps` the learning rate drops when three epochs bring nothing, at the
+  latest for the last fifth; when three epochs bring nothing again training ends. The best
+  parameters are kept.
 
   Args:
     key: of weights, order and draws.
@@ -174,10 +194,6 @@ def train_probe(
     view: what the probe may read.
     max_steps: optimiser steps at most.
     on_epoch: called after each epoch.
-
-  Returns:
-    `predict(key, latents) -> [M, K]` bool (one draw an image), and whether the plateau was reached
-    before `max_steps`.
 
   Raises:
     ValueError: fewer than two patients, so that none can be held out.
@@ -207,9 +223,10 @@ def train_probe(
     waited += 1
     if float(loss) < best:
       best, best_params, waited = float(loss), state[0], 0
-    if waited == _PATIENCE and dropped:
+    if waited >= _PATIENCE and dropped:
       break
-    if not dropped and (waited == _PATIENCE or epoch + 1 == int(_FULL_RATE * epochs)):
+    tired = waited >= _PATIENCE and epoch + 1 >= _LEAST * epochs
+    if not dropped and (tired or epoch + 1 == int(_FULL_RATE * epochs)):
       waited, dropped, rate = 0, True, rate * _DROP
       state = (best_params, optax.scale_by_adam(b2=0.99).init(best_params))
 
@@ -217,4 +234,4 @@ def train_probe(
     latents = jax.tree.map(jnp.asarray, latents)
     return np.asarray(_predict(net, best_params, key, latents, view, spread))
 
-  return predict, waited == _PATIENCE
+  return Probe(predict, best, waited >= _PATIENCE)

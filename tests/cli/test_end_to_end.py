@@ -21,8 +21,7 @@ KEYS = (
     "composition/l1_10", "composition/l1_no_residual", "reversibility/l1", "seconds/total",
     "seconds/autoencoder", "baseline/copy/psnr", "ceiling/nuisance/psnr", "ceiling/judge/finding",
     "ceiling/autoencoder/psnr", "baseline/swap_nearest/psnr", "single_study/gain_inside",
-    "unseen/finding", "interactions/probe/pathology/nodule",
-    "interactions/attention/cardiomegaly/pathology")
+    "unseen/finding", "interactions/probe/pathology/nodule", "interactions/nats/acquisition")
 
 
 def write_image(path, seed=0, size=(40, 48)):

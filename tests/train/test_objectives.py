@@ -15,7 +15,8 @@ KEY = jax.random.key(3)
 ALWAYS = {"reconstruction", "kl_identity", "kl_pathology", "kl_acquisition", "psnr"}
 OPTIONAL = ("ssim", "reconstruction_l1", "swap_same_findings", "cycle_swap", "findings", "location",
             "severity", "independence_reversal", "independence_hsic", "patient_reversal",
-            "invariance", "acquisition_equivariance", "acquisition_invariance", "identity")
+            "invariance", "acquisition_equivariance", "acquisition_invariance", "minimality",
+            "identity")
 
 SMALL_UNET = dict(block_out_channels=(8,), attention_blocks=(True,), norm_num_groups=4,
                   attention_heads=2, context_width=8)

@@ -3,9 +3,9 @@
 Command: `cdjax ablate --config configs/ablations.py --workdir DIR [--only full,no_swaps]`; one row
 alone: `cdjax train --config configs/ablations.py:no_swaps --workdir DIR`.
 
-The rows have two thirds of the quickstart's training, so that each stays below ten minutes on 2 CPU
-cores. Rows share every stage that their switch does not touch. The five rows that decide have
-three training seeds.
+The rows have two thirds of the quickstart's training; a row is meant to stay below ten minutes on 2
+CPU cores. Rows share every stage that their switch does not touch. The rows that decide have three
+training seeds. Not yet measured.
 """
 
 from cdjax.core.config import NO_DISENTANGLEMENT, base_config

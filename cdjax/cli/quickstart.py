@@ -135,10 +135,13 @@ def write_report(config, workdir: Path, clock: Clock) -> None:
   trained = _trained(config, workdir)
   sheet = showcase_sheet(make_showcase(trained, seed=SEED), trained.vocabulary)
   save_png(workdir / "contact_sheet.png", sheet, {"model": trained.fingerprint, "seed": SEED})
-  changes = make_effects(trained, seed=SEED)
-  slots = [f"identity {i + 1}" for i in range(len(changes) - 1)] + ["pathology"]
-  effects = effect_sheet(changes, slots)
   metrics = json.loads((workdir / f"metrics-seed{SEED}.json").read_text())
+  changes = make_effects(trained, seed=SEED)
+  slots = []   # a model without slots has no section of them
+  if changes is not None:
+    names = [f"identity {i + 1}" for i in range(len(changes) - 1)] + ["pathology"]
+    slots = [("What each slot does", picture(effect_sheet(changes, names), "effect of each slot")),
+             ("What each part of the latent holds", interaction_tables(metrics))]
   plain = lambda seconds: {"value": seconds, "low": None, "high": None, "n": 1}
   metrics |= {f"seconds/{phase}": plain(seconds) for phase, seconds in clock.seconds.items()}
   metrics["seconds/total"] = plain(sum(clock.seconds.values()))
@@ -149,8 +152,7 @@ def write_report(config, workdir: Path, clock: Clock) -> None:
           ("Questions with known answers", picture(sheet, "contact sheet")),
           (f"Measured on {args_of(config)}", metrics_table(
               {k: v for k, v in metrics.items() if not k.startswith("interactions/")})),
-          ("What each slot does", picture(effects, "effect of each slot")),
-          ("What each part of the latent holds", interaction_tables(metrics)),
+          *slots,
       ],
       provenance={"model": trained.fingerprint, "machine": metrics["machine"],
                   "versions": package_versions(), "config": config.to_dict()})

@@ -14,6 +14,7 @@ import numpy as np
 
 from cdjax.core.types import Array, FindingsArrays, Posterior
 from cdjax.evaluate.reidentification import patient_from_pathology
+from cdjax.losses.kl import kl_between, kl_to_standard_normal
 
 _RIDGE = 1.0   # of the linear probe, in units of the number of features
 Parts = dict[str, Posterior]
@@ -41,11 +42,11 @@ def split_parts(encoded: dict[str, Posterior]) -> Parts:
   return parts | ({"acquisition": encoded["acq"]} if "acq" in encoded else {})
 
 
-def _sample(posterior: Posterior, generator: np.random.Generator) -> np.ndarray:
-  """One draw of each row, flattened."""
+def _features(posterior: Posterior, generator: np.random.Generator, sampled: bool) -> np.ndarray:
+  """One draw of each row, or its mean, flattened."""
   mean, logvar = (np.asarray(a, np.float64) for a in (posterior.mean, posterior.logvar))
-  return (mean + np.exp(0.5 * logvar) * generator.standard_normal(mean.shape)).reshape(
-      len(mean), -1)
+  noise = np.exp(0.5 * logvar) * generator.standard_normal(mean.shape)
+  return (mean + sampled * noise).reshape(len(mean), -1)
 
 
 def linear_probe(train: Array, train_present: Array, test: Array) -> np.ndarray:
@@ -74,23 +75,14 @@ def linear_probe(train: Array, train_present: Array, test: Array) -> np.ndarray:
   return out
 
 
-def _nats(p: Posterior, q: Posterior | None = None) -> np.ndarray:
-  """KL(p || q) of each row, q being standard normal where it is not given: `[N]`."""
-  mean, logvar = (np.asarray(a, np.float64) for a in (p.mean, p.logvar))
-  mean_q, logvar_q = (0.0, np.zeros_like(logvar)) if q is None else (
-      np.asarray(a, np.float64) for a in (q.mean, q.logvar))
-  kl = 0.5 * (np.exp(logvar - logvar_q) + (mean - mean_q) ** 2 / np.exp(logvar_q) - 1
-              + logvar_q - logvar)
-  return kl.reshape(len(kl), -1).sum(-1)
-
-
-def part_measures(train: Studies, first: Studies, second: Studies, *, seed: int
-                  ) -> dict[str, dict[str, np.ndarray]]:
+def part_measures(train: Studies, first: Studies, second: Studies, *, sampled: bool,
+                  seed: int) -> dict[str, dict[str, np.ndarray]]:
   """What is measured of each part.
 
   Args:
     train: studies that the probes are fitted on.
     first, second: two studies of each of M new patients.
+    sampled: whether the latents are used as samples, not as means.
     seed: of the draws.
 
   Returns:
@@ -101,12 +93,12 @@ def part_measures(train: Studies, first: Studies, second: Studies, *, seed: int
   for name, posterior in first.parts.items():
     generator = np.random.default_rng([seed, len(out)])
     other = second.parts[name]
-    both_ways = 0.5 * (_nats(posterior, other) + _nats(other, posterior))
     out[name] = {
-        "read": linear_probe(_sample(train.parts[name], generator), train.present,
-                             _sample(posterior, generator)),
-        "patient": patient_from_pathology(posterior, other, sample=True, seed=seed),
-        "nats": _nats(posterior), "nats_of_study": both_ways}
+        "read": linear_probe(_features(train.parts[name], generator, sampled), train.present,
+                             _features(posterior, generator, sampled)),
+        "patient": patient_from_pathology(posterior, other, sample=sampled, seed=seed),
+        "nats": np.asarray(kl_to_standard_normal(posterior)),
+        "nats_of_study": np.asarray(kl_between(posterior, other, symmetric=True))}
   return out
 
 

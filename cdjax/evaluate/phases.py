@@ -258,7 +258,7 @@ def interactions(run: Run) -> dict[str, dict]:
                    for i in range(2))
   train = jax.tree.map(lambda leaf: np.asarray(leaf)[:min(c.probe_images, 2000)], run.train)
   measures = part_measures(studies(from_model(train.image), train.findings), first, second,
-                           seed=run.seed)
+                           sampled=_sampled(run), seed=run.seed)
   out = {}
   for part, values in measures.items():
     statistics = {f"interactions/probe/{part}/{name}": balanced_accuracy(

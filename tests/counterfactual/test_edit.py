@@ -56,7 +56,6 @@ def edited():
   return edited, x
 
 
-
 def test_inverted_and_asked_for_the_same_it_comes_back(edited):
   edit, x = edited
   exact = dict(sampler="ddim", inversion_order=1, inversion_refinements=4, inversion_steps=20)

@@ -3,8 +3,9 @@
 The parts are the identity slots, the pathology slot and the acquisition code. For each: what a
 linear probe reads of every finding from a sample of it, how often it finds the patient's other
 study, how many nats it holds (KL to the prior, a bound on its mutual information with the image)
-and how many of those belong to the study rather than the patient (KL between mates). Then how much
-the pathology attends to each slot in T, by finding, and where in the image each slot acts.
+and how far apart two studies of a patient are (KL between mates: what could be read of the study is
+bounded by it; where they differ it is larger than what is held). Then how much the pathology
+attends to each slot in T, by finding, and where in the image each slot acts.
 """
 
 from collections.abc import Sequence

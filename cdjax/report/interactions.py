@@ -15,7 +15,7 @@ _TABLES = {
 _LISTS = {
     "patient": "patient's other study found",
     "nats": "nats held",
-    "nats_of_study": "nats of the study, not the patient",
+    "nats_of_study": "nats between two studies of a patient",
 }
 
 

@@ -46,6 +46,8 @@ ROWS = {
     # Conditions of the diffusion.
     "own_identity": ("the denoiser is shown the same image's identity",
                      {"diffusion.condition.identity": "own"}, 3),
+    "sample_target": ("the denoiser learns draws of the pathology, not their means",
+                      {"diffusion.sample_target": True}, 1),
     "no_identity": ("the denoiser is shown no identity",
                     {"diffusion.condition.identity": "none"}, 1),
     "class_only": ("told the names of the findings only",

@@ -148,6 +148,7 @@ def base_config() -> ConfigDict:
       dtype="float32",
   ))
   c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
+  c.diffusion.sample_target = False  # True: denoise draws of z_path, not its posterior mean
   c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(
       kind="cosine",            # cosine | linear | scaled_linear

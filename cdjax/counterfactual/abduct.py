@@ -44,10 +44,16 @@ class Abduction:
 
 def abduct(model: CausalModel, params: CausalParams, key: jax.Array, x: Array,
            findings: FindingsArrays, view: Array | None = None) -> Abduction:
-  """Draws the causes of `x` `[B, H, W, 1]` in [-1, 1], given its findings `[B, K]`."""
+  """Draws the causes of `x` `[B, H, W, 1]` in [-1, 1], given its findings `[B, K]`.
+
+  What the diffusion denoises, it denoises as draws or as means, and so it is abducted.
+  """
   encoding = model.encode(params, x)
   take = posterior_sample if model.sample_latents else lambda _, posterior: posterior.mean
   z = take(stream(key, "slots"), encoding.slots)
+  if not model.sample_target:
+    denoised = slice(None) if model.whole else slice(-1, None)
+    z = z.at[..., denoised, :].set(encoding.slots.mean[..., denoised, :])
   if not model.whole:
     z = null_pathology(z, findings.healthy)
   code = take(stream(key, "acquisition"), encoding.acquisition)

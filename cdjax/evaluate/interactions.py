@@ -1,14 +1,14 @@
 """What each part of the latent holds, and what it does: the interactions that the paper analyses.
 
 The parts are the identity slots, the pathology slot and the acquisition code. For each: what a
-linear probe reads of every finding from a sample of it, how often it finds the patient's other
+linear probe reads of every finding from it as it is used, how often it finds the patient's other
 study, how many nats it holds (KL to the prior, a bound on its mutual information with the image)
 and how far apart two studies of a patient are (KL between mates: what could be read of the study is
 bounded by it; where they differ it is larger than what is held). Then how much the pathology
 attends to each slot in T, by finding, and where in the image each slot acts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import flax.struct
 import numpy as np
@@ -76,14 +76,14 @@ def linear_probe(train: Array, train_present: Array, test: Array) -> np.ndarray:
   return out
 
 
-def part_measures(train: Studies, first: Studies, second: Studies, *, sampled: bool,
-                  seed: int) -> dict[str, dict[str, np.ndarray]]:
+def part_measures(train: Studies, first: Studies, second: Studies, *,
+                  means: Collection[str], seed: int) -> dict[str, dict[str, np.ndarray]]:
   """What is measured of each part.
 
   Args:
     train: studies that the probes are fitted on.
     first, second: two studies of each of M new patients.
-    sampled: whether the latents are used as samples, not as means.
+    means: the parts that are used as means; the others are used as samples.
     seed: of the draws.
 
   Returns:
@@ -93,7 +93,7 @@ def part_measures(train: Studies, first: Studies, second: Studies, *, sampled: b
   out = {}
   for name, posterior in first.parts.items():
     generator = np.random.default_rng([seed, len(out)])
-    other = second.parts[name]
+    other, sampled = second.parts[name], name not in means
     out[name] = {
         "read": linear_probe(_features(train.parts[name], generator, sampled), train.present,
                              _features(posterior, generator, sampled)),

@@ -21,8 +21,8 @@ class LatentStats:
   """What standardises latents: per-channel mean and standard deviation over the training data.
 
   Attributes:
-    path_mean, path_std: `[c]`, of samples of z_path of sick images. Where the diffusion's target is
-      everything, "path" is all slots of all images here, `[n·c]`.
+    path_mean, path_std: `[c]`, of z_path of sick images, as it is denoised: means or samples. Where
+      the diffusion's target is everything, "path" is all slots of all images here, `[n·c]`.
     id_mean, id_std: `[n-1, c]`, of samples of z_id.
     path_information: `[h, w, c]` in [0, 1], the share of the variance of z_path that its posterior
       knows; the rest is noise that nothing can predict.

@@ -1,7 +1,7 @@
 """The data set's latents, encoded once: what stage 2 trains on.
 
-Posteriors, not samples, are kept: every step draws anew. They are keyed by the fingerprints of the
-autoencoder and of the data, in plain `.npy` files that are read through the memory map.
+Posteriors are kept; who wants samples draws anew at every step. They are keyed by the fingerprints
+of the autoencoder and of the data, in plain `.npy` files that are read through the memory map.
 """
 
 import dataclasses
@@ -103,12 +103,16 @@ def denoised_studies(config: ConfigDict, source: Split) -> np.ndarray:
 
 
 def _statistics(arrays: dict[str, np.ndarray], sick: np.ndarray) -> dict[str, list]:
-  """Of samples: the studies to denoise, and all identities; see `LatentStats`."""
+  """Of posteriors: the studies to denoise, and all identities.
+
+  `NAME_mean` and `NAME_variance` are those of the means, `NAME_noise` is the mean variance of the
+  posteriors, each per channel; for `path_information` see `LatentStats`.
+  """
 
   def moments(name, rows, axes):
-    mean, logvar = arrays[f"{name}_mean"][rows], arrays[f"{name}_logvar"][rows]
-    variance = mean.var(axes) + np.exp(logvar).mean(axes)
-    return {f"{name}_mean": mean.mean(axes).tolist(), f"{name}_std": np.sqrt(variance).tolist()}
+    mean, noise = arrays[f"{name}_mean"][rows], np.exp(arrays[f"{name}_logvar"][rows])
+    values = {"mean": mean.mean(axes), "variance": mean.var(axes), "noise": noise.mean(axes)}
+    return {f"{name}_{key}": value.tolist() for key, value in values.items()}
 
   known = arrays["path_mean"][sick].var(0)
   noise = np.exp(arrays["path_logvar"][sick]).mean(0)
@@ -116,10 +120,19 @@ def _statistics(arrays: dict[str, np.ndarray], sick: np.ndarray) -> dict[str, li
           | {"path_information": (known / (known + noise)).tolist()})
 
 
-def read_stats(folder: Path) -> LatentStats:
-  """The statistics of a folder that `encode_dataset` made."""
+def read_stats(folder: Path, *, sample_target: bool) -> LatentStats:
+  """The statistics of a folder that `encode_dataset` made.
+
+  Args:
+    folder: the latents.
+    sample_target: whether draws of the pathology are denoised; its means have no noise to count.
+  """
   values = json.loads((folder / "stats.json").read_text())
-  return LatentStats(**{name: np.asarray(value, np.float32) for name, value in values.items()})
+  of = {name: np.asarray(value, np.float32) for name, value in values.items()}
+  return LatentStats(
+      path_mean=of["path_mean"], id_mean=of["id_mean"], path_information=of["path_information"],
+      path_std=np.sqrt(of["path_variance"] + (of["path_noise"] if sample_target else 0.0)),
+      id_std=np.sqrt(of["id_variance"] + of["id_noise"]))
 
 
 def latent_shape(folder: Path) -> tuple[int, int, int, int]:

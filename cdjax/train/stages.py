@@ -5,6 +5,7 @@ A workdir holds `data/ autoencoder/ latents/ diffusion/ classifier/ judge/`, in 
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import jax
@@ -123,12 +124,14 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
       attach=LatentAttach(latents, "own" if identity == "own" else "mate"))
   folder = Path(workdir) / "diffusion"
   folder.mkdir(parents=True, exist_ok=True)
-  write_json(folder / "stats.json", json.loads((latents / "stats.json").read_text()))
+  stats = read_stats(latents, sample_target=config.diffusion.sample_target)
+  write_json(folder / "stats.json",
+             {field.name: getattr(stats, field.name).tolist() for field in fields(stats)})
   write_json(folder / DETAILS_FILE, known_details(source.index.findings, source.vocabulary))
   return _train(
       config, "diffusion", workdir, source.info["fingerprint"],
       init_fn=lambda key: diffusion.init_params(config, shape, key),
-      loss_fn=diffusion.make_loss_fn(config), frozen={"stats": read_stats(latents)}, loader=loader,
+      loss_fn=diffusion.make_loss_fn(config), frozen={"stats": stats}, loader=loader,
       **options)
 
 

@@ -1,5 +1,7 @@
 """Abduct, act, predict: properties that hold for any weights, so tested on random ones."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -82,6 +84,17 @@ def test_the_null_question_gives_the_image_back(trained):
     errors.append(difference[:2].mean())
     assert difference[2].max() < 1e-5
   assert errors[1] < 0.7 * errors[0] and errors[1] < 0.01
+
+
+def test_the_identity_is_drawn_and_the_pathology_is_what_the_diffusion_denoises(trained):
+  _, model, params, x = trained
+  sick = findings(LEFT, LEFT, LEFT)
+  draw = lambda model, seed: abduct(model, params, jax.random.key(seed), x, sick)
+  first, second = draw(model, 1), draw(model, 2)
+  assert np.abs(first.z_id - second.z_id).max() > 0.1
+  np.testing.assert_array_equal(first.z_path, second.z_path)
+  drawn = dataclasses.replace(model, sample_target=True)
+  assert np.abs(draw(drawn, 1).z_path - draw(drawn, 2).z_path).max() > 0.1
 
 
 def test_asking_for_nothing_gives_the_null_pathology(trained):

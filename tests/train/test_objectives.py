@@ -186,6 +186,27 @@ def test_diffusion_depends_on_the_conditions_it_is_configured_with():
   assert identity == 0 and findings == 0
 
 
+def test_the_target_is_the_mean_of_the_posterior_or_draws_of_it():
+  from cdjax.models.denoiser import LatentStats
+  c = base_config()
+  with c.unlocked():
+    c.diffusion.model.update(SMALL_UNET)
+  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
+                      jnp.full((4, 4, 4), 0.5))
+  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+  batch = diffusion_batch()
+
+  def spread_matters(sample_target):
+    with c.unlocked():
+      c.diffusion.sample_target = sample_target
+    loss_fn = diffusion.make_loss_fn(c)
+    loss = jax.jit(lambda spread: loss_fn(
+        params, {"stats": stats}, batch | {"path_logvar": spread}, KEY, 0)[0])
+    return float(loss(batch["path_logvar"])) != float(loss(batch["path_logvar"] + 1.0))
+
+  assert spread_matters(True) and not spread_matters(False)
+
+
 def test_what_the_posterior_does_not_know_hardly_counts():
   from cdjax.models.denoiser import LatentStats
   c = base_config()

@@ -59,7 +59,9 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     stats = frozen["stats"]
     n = batch["path_mean"].shape[0]
     path = Posterior(batch["path_mean"], batch["path_logvar"])
-    x0 = (posterior_sample(stream(rng, "pathology"), path) - stats.path_mean) / stats.path_std
+    # Two thirds of the elements of a draw are noise, which a denoiser would spend itself on.
+    path = posterior_sample(stream(rng, "pathology"), path) if cfg.sample_target else path.mean
+    x0 = (path - stats.path_mean) / stats.path_std
     z_id = posterior_sample(stream(rng, "identity"),
                             Posterior(batch["id_mean"], batch["id_logvar"]))
     z_id = (z_id - stats.id_mean) / stats.id_std
@@ -76,7 +78,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     eps = jax.random.normal(stream(rng, "eps"), x0.shape)
     output = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
                          findings, z_id, has_identity)
-    # Most of z_path is the noise of its posterior; what cannot be learnt only shakes the gradient.
+    # What says little about the image may well be learnt last.
     share = jnp.maximum(stats.path_information, _LEAST_SHARE) if cfg.weigh_information else 1.0
     loss = diffusion_loss(
         output, x0, eps, t, schedule=schedule, prediction=schedule_cfg.prediction,

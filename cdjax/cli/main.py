@@ -24,6 +24,7 @@ COMMANDS = {
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model on the phantom's exact answers"),
+  "report": ("cdjax.cli.report", "pages, pictures and tables of evaluated runs"),
   "ablate": ("cdjax.cli.ablate", "what each part of the method is worth: one table"),
 }
 

@@ -124,43 +124,18 @@ def measure(config, workdir: Path, show) -> None:
 
 
 def write_report(config, workdir: Path, clock: Clock) -> None:
-  """contact_sheet.png, metrics.json and report.html."""
-  from cdjax.core.provenance import package_versions
+  """metrics.json and what there is to look at."""
   from cdjax.evaluate.resume import write_json
-  from cdjax.evaluate.workdir import make_effects, make_showcase
-  from cdjax.report.figures import save_png
-  from cdjax.report.interactions import effect_sheet, interaction_tables
-  from cdjax.report.page import metrics_table, picture, write_page
-  from cdjax.report.showcase import showcase_sheet
-  trained = _trained(config, workdir)
-  sheet = showcase_sheet(make_showcase(trained, seed=SEED), trained.vocabulary)
-  save_png(workdir / "contact_sheet.png", sheet, {"model": trained.fingerprint, "seed": SEED})
+  from cdjax.report.run import write_run_report
   metrics = json.loads((workdir / f"metrics-seed{SEED}.json").read_text())
-  changes = make_effects(trained, seed=SEED)
-  slots = []   # a model without slots has no section of them
-  if changes is not None:
-    names = [f"identity {i + 1}" for i in range(len(changes) - 1)] + ["pathology"]
-    slots = [("What each slot does", picture(effect_sheet(changes, names), "effect of each slot")),
-             ("What each part of the latent holds", interaction_tables(metrics))]
   plain = lambda seconds: {"value": seconds, "low": None, "high": None, "n": 1}
   metrics |= {f"seconds/{phase}": plain(seconds) for phase, seconds in clock.seconds.items()}
   metrics["seconds/total"] = plain(sum(clock.seconds.values()))
   write_json(workdir / "metrics.json", metrics)
-  write_page(
-      workdir / "report.html", title="cdjax quickstart",
-      sections=[
-          ("Questions with known answers", picture(sheet, "contact sheet")),
-          (f"Measured on {args_of(config)}", metrics_table(
-              {k: v for k, v in metrics.items() if not k.startswith("interactions/")})),
-          *slots,
-      ],
-      provenance={"model": trained.fingerprint, "machine": metrics["machine"],
-                  "versions": package_versions(), "config": config.to_dict()})
-
-
-def args_of(config) -> str:
-  """What the numbers of the report are over."""
-  return f"{config.evaluate.interventions} questions of each kind about new phantom patients"
+  questions = config.evaluate.interventions
+  write_run_report(
+      workdir, _trained(config, workdir), metrics, title="cdjax quickstart",
+      measured=f"{questions} questions of each kind about new phantom patients")
 
 
 def finish(workdir: Path, clock: Clock) -> None:

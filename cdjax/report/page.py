@@ -34,9 +34,9 @@ def picture(pixels: np.ndarray, caption: str) -> str:
   return f'<figure><img src="data:image/png;base64,{data}" alt="{text}"></figure>'
 
 
-def metrics_table(metrics: Mapping) -> str:
-  """Every key with its value, interval and number of patients, as an HTML table."""
-  rows = ["<tr><th>key</th><th>value</th><th>95 % interval</th><th>n</th></tr>"]
+def metrics_table(metrics: Mapping, *, spread: str = "95 % interval") -> str:
+  """Every key with its value, `spread` (what `low` and `high` are) and n, as an HTML table."""
+  rows = [f"<tr><th>key</th><th>value</th><th>{html.escape(spread)}</th><th>n</th></tr>"]
   for key, entry in metrics.items():
     if not isinstance(entry, Mapping) or "value" not in entry:
       continue

@@ -149,6 +149,19 @@ def test_evaluate_refuses_the_training_seed_and_other_keys(tiny_workdir, capsys)
   assert "only config.counterfactual" in capsys.readouterr().err
 
 
+def test_report_shows_an_evaluated_run_and_says_when_there_is_none(
+    tiny_workdir, tmp_path, capsys):
+  report = lambda *words: main.main(["report", "--workdir", str(tiny_workdir), *words])
+  assert report("--seed", "1", "--output", str(tmp_path)) == 0
+  assert {p.name for p in tmp_path.iterdir()} == {
+      "report.html", "contact_sheet.png", "effects.png", "metrics.json", "metrics.md"}
+  assert Image.open(tmp_path / "effects.png").text["Comment"].startswith("Synthetic")
+  value = json.loads((tmp_path / "metrics.json").read_text())["autoencoder/psnr"]["value"]
+  assert f"| `autoencoder/psnr` | {value:.3g} |" in (tmp_path / "metrics.md").read_text()
+  assert report("--seed", "5") == 1
+  assert "metrics-seed5.json is not there; first run: cdjax evaluate" in capsys.readouterr().err
+
+
 def test_a_changed_configuration_does_not_go_on(tiny_workdir, capsys):
   assert main.main(["train", "--workdir", str(tiny_workdir), "--config",
                     "configs/quickstart.py:tiny", "--stages", "autoencoder",

@@ -1,11 +1,12 @@
-"""Weights of diffusers' AutoencoderKL and UNet2DConditionModel to linen parameters, and back.
+"""Weights of published PyTorch models to linen parameters, and back.
 
-The modules of `models.autoencoder_kl` and `models.unet` carry diffusers' names, so the mapping is
-a rule, not a table:
+The modules of `models.autoencoder_kl` and `models.unet` carry diffusers' names, those of
+`models.bert` and `models.clip_text` the transformers library's, so the mapping is a rule, not a
+table:
 
 * path: `down_blocks_0/resnets_1/conv1/kernel` ↔ `down_blocks.0.resnets.1.conv1.weight`;
 * kernels of convolutions: HWIO ↔ OIHW; of dense layers: (in, out) ↔ (out, in);
-* norm scales and biases as they are.
+* norm scales, biases and tables of embeddings as they are.
 
 Conversion is strict: every key of the file must have its place and every parameter its key.
 """
@@ -22,7 +23,7 @@ from cdjax.core.types import PyTree
 
 # Lists of modules: linen has no dots in names, so the index follows an underscore there.
 _LISTS = ("down_blocks", "up_blocks", "resnets", "attentions", "downsamplers", "upsamplers",
-          "transformer_blocks", "to_out", "net")
+          "transformer_blocks", "to_out", "net", "layer", "layers")
 _LIST_ITEM = re.compile(rf"({'|'.join(_LISTS)})_(\d+)")
 # Attention layers of autoencoder files from before diffusers 0.18.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -98,8 +99,9 @@ def torch_to_flax(state: Mapping[str, np.ndarray], template: PyTree) -> tuple[Py
     if name == "conv_in.weight":
       value = _pad_input_channels(value, leaf.shape, notes)
     if value.shape != leaf.shape:
-      wrong.append(f"{name}: {_torch_shape(value.shape)} in the file, "
-                   f"{_torch_shape(leaf.shape)} in the model")
+      there, here = (_to_torch(np.broadcast_to(0, shape), path).shape
+                     for shape in (value.shape, leaf.shape))
+      wrong.append(f"{name}: {there} in the file, {here} in the model")
     params[path] = value.astype(leaf.dtype)
   if wrong:
     raise ValueError(f"{len(wrong)} weights have another shape: " + "; ".join(wrong))
@@ -108,7 +110,7 @@ def torch_to_flax(state: Mapping[str, np.ndarray], template: PyTree) -> tuple[Py
 
 def flax_to_torch(params: PyTree) -> dict[str, np.ndarray]:
   """Inverse of `torch_to_flax`: arrays by diffusers' names; `params` may be boxed."""
-  return {torch_name(path): np.ascontiguousarray(_to_torch(np.asarray(value)))
+  return {torch_name(path): np.ascontiguousarray(_to_torch(np.asarray(value), path))
           for path, value in _flatten(params).items()}
 
 
@@ -116,11 +118,12 @@ def torch_name(path: tuple[str, ...]) -> str:
   """diffusers' name of the parameter at `path`, e.g. ("conv_in", "kernel") → "conv_in.weight".
 
   Raises:
-    ValueError: the last part is not one of kernel, scale, bias.
+    ValueError: the last part is not one of kernel, scale, embedding, bias.
   """
   *modules, leaf = path
-  if leaf not in ("kernel", "scale", "bias"):
-    raise ValueError(f"parameter {'/'.join(path)}: expected kernel, scale or bias at the end")
+  if leaf not in ("kernel", "scale", "embedding", "bias"):
+    raise ValueError(f"parameter {'/'.join(path)}: expected kernel, scale, embedding or bias at "
+                     "the end")
   parts = [_LIST_ITEM.sub(r"\1.\2", m) if _LIST_ITEM.fullmatch(m) else m for m in modules]
   return ".".join([*parts, "bias" if leaf == "bias" else "weight"])
 
@@ -136,12 +139,10 @@ def _from_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
   return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
 
 
-def _to_torch(value: np.ndarray) -> np.ndarray:
+def _to_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
+  if path[-1] != "kernel":
+    return value
   return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-
-
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-  return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape[::-1])
 
 
 def _rename_old_attention(state: Mapping[str, np.ndarray],

@@ -53,6 +53,14 @@ def dense(features: int, axes: tuple[str, str] = ("embed", "mlp"), *, use_bias: 
       bias_init=nn.with_logical_partitioning(ZEROS, ("norm",)), name=name)
 
 
+def embed(rows: int, features: int, *, dtype: Any = jnp.float32,
+          name: str | None = None) -> nn.Embed:
+  """A table of `rows` vectors with named axes."""
+  return nn.Embed(rows, features, dtype=dtype, name=name,
+                  embedding_init=nn.with_logical_partitioning(
+                      nn.initializers.normal(0.02), ("vocab", "embed")))
+
+
 def group_norm(groups: int, *, eps: float = 1e-6, dtype: Any = jnp.float32,
                name: str | None = None) -> nn.GroupNorm:
   """GroupNorm over `[B, ..., C]` with float32 statistics and named axes."""

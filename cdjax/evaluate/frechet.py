@@ -70,7 +70,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 
   References:
     Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances", 1979, eq. 2.1.
+    Variances", 1979.
   """
   if a.mean.shape != b.mean.shape:
     raise ValueError(f"moments of {a.mean.size} and of {b.mean.size} features; expected one number")

@@ -1,6 +1,6 @@
 """Kernel distance between two sets of features (KID): the unbiased squared MMD.
 
-Bińkowski et al., "Demystifying MMD GANs", arXiv:1801.01401, section 4, with the kernel
+Bińkowski et al., "Demystifying MMD GANs", arXiv:1801.01401, with the kernel
 k(x, y) = (x·y / D + 1)³ and the estimator of Gretton et al., JMLR 13 (2012), eq. 3. float64.
 """
 

@@ -2,7 +2,7 @@
 
 Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models",
 arXiv:1904.06991, eq. 1-2; Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative
-Models", arXiv:2002.09797, eq. 3-5. A point on a ball's surface lies within.
+Models", arXiv:2002.09797. A point on a ball's surface lies within.
 """
 
 import numpy as np

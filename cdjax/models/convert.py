@@ -57,8 +57,8 @@ def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     raise ValueError(
         f"{path}: only .safetensors is read, because a pickled checkpoint can run code. Where you "
         "trust the file, convert it on another machine: python -c \"import torch; from "
-        "safetensors.torch import save_file; save_file(torch.load('FILE', weights_only=True), "
-        "'FILE.safetensors')\"")
+        "safetensors.torch import save_file; state = torch.load('FILE', weights_only=True); "
+        "save_file({k: v.contiguous() for k, v in state.items()}, 'FILE.safetensors')\"")
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist")
   try:

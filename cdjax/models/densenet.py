@@ -9,7 +9,8 @@ has the library, and where you trust the file:
     from safetensors.torch import save_file
     import torchxrayvision as xrv
     model = xrv.models.DenseNet(weights="densenet121-res224-all")
-    save_file(model.state_dict(), "densenet121-res224-all.safetensors")
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    save_file(state, "densenet121-res224-all.safetensors")
 """
 
 import flax.linen as nn

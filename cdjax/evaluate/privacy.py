@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 
 from cdjax.core.types import ABSENT, PRESENT, Array
-from cdjax.evaluate.bootstrap import interval, mean
+from cdjax.evaluate.bootstrap import by_patient, interval, mean
 from cdjax.evaluate.classification import auroc
 from cdjax.evaluate.distances import CHUNK, nearest
 
@@ -118,6 +118,8 @@ def privacy_metrics(
     held_out: Array,
     *,
     space: str,
+    train_patient: Array | None = None,
+    held_out_patient: Array | None = None,
     quantile: float = QUANTILE,
     resamples: int = 1000,
     seed: int = 0,
@@ -131,22 +133,44 @@ def privacy_metrics(
     held_out: `[H, D]`, of other patients and from the same source as `train`: another hospital's
       images would be told apart by their look, not by membership.
     space: the name of the vectors, e.g. "pixel", part of every key.
+    train_patient: `[T]`, whose image it is; patients are resampled, not images. Where it is not
+      known (None), every image counts as a patient, and nobody checks that the held-out images
+      are of others.
+    held_out_patient: `[H]`; given exactly where `train_patient` is.
     quantile: of the held-out distances, below which an image counts as a copy.
-    resamples, seed: of the bootstrap over rows.
+    resamples, seed: of the bootstrap.
     chunk: rows at a time.
 
   Returns:
     `privacy/<space>/copies/q<quantile>`: share of synthetic images that are copies, reference
     `quantile`; `privacy/<space>/nearest_synthetic` and `/nearest_held_out`: mean distances to the
-    nearest training image; `privacy/<space>/membership_auc`: of the attack, reference ½.
+    nearest training image; `privacy/<space>/membership_auc`: of the attack, reference ½. Each with
+    an interval; that of copies does not hold the uncertainty of the threshold.
+
+  Raises:
+    ValueError: shapes that do not fit, too few held-out images for the quantile, or a patient in
+      training and held out.
   """
+  if (train_patient is None) != (held_out_patient is None):
+    raise ValueError("train_patient and held_out_patient: expected both or neither")
+  if train_patient is None:
+    names = np.arange(len(train) + len(held_out))
+    train_patient, held_out_patient = names[:len(train)], names[len(train):]
+  if (len(train_patient), len(held_out_patient)) != (len(train), len(held_out)):
+    raise ValueError(f"{len(train_patient)} and {len(held_out_patient)} patients for {len(train)} "
+                     f"training and {len(held_out)} held-out images; expected one each")
+  check_other_patients(train_patient, held_out_patient)
   found = neighbours(synthetic, train, held_out, chunk=chunk)
   scores, status = membership_scores(train, held_out, synthetic, chunk=chunk)
+  each = np.arange(len(found.synthetic))
   statistics = {
-      f"copies/q{quantile:g}": (mean(copies(found, quantile=quantile)), len(found.synthetic)),
-      "nearest_synthetic": (mean(found.synthetic), len(found.synthetic)),
-      "nearest_held_out": (mean(found.held_out), len(found.held_out)),
-      "membership_auc": (auroc(scores, status), len(scores)),
+      f"copies/q{quantile:g}": (mean(copies(found, quantile=quantile)), each),
+      "nearest_synthetic": (mean(found.synthetic), each),
+      "nearest_held_out": (mean(found.held_out), held_out_patient),
+      "membership_auc": (auroc(scores, status), np.concatenate([train_patient, held_out_patient])),
   }
-  return {f"privacy/{space}/{name}": interval(statistic, n, resamples=resamples, seed=seed)
-          for name, (statistic, n) in statistics.items()}
+  result = {}
+  for name, (statistic, patient) in statistics.items():
+    expanded, patients = by_patient(statistic, patient)
+    result[f"privacy/{space}/{name}"] = interval(expanded, patients, resamples=resamples, seed=seed)
+  return result

@@ -62,6 +62,28 @@ def test_attack_is_at_chance_for_new_images():
   assert copying["low"] > 0.55
 
 
+def test_patients_are_resampled_and_must_not_be_shared():
+  key = "privacy/pixel/membership_auc"
+  patients = {"train_patient": np.arange(300) // 4, "held_out_patient": 1000 + np.arange(300) // 3}
+  arrays = [np.repeat(x, n, axis=0) for x, n in ((COPYING[:30], 4), (TRAIN[:75], 4),
+                                                 (HELD_OUT[:100], 3))]
+  got = privacy_metrics(*arrays, space="pixel", resamples=400, **patients)[key]
+  plain = privacy_metrics(*arrays, space="pixel", resamples=400)[key]
+  assert (got["n"], plain["n"]) == (175, 600)
+  assert got["value"] == plain["value"]
+  # Repeats of an image say nothing new: the interval is that of 175 images.
+  ratio = (got["high"] - got["low"]) / (plain["high"] - plain["low"])
+  assert ratio == pytest.approx(np.sqrt(3.5), rel=0.2)
+  with pytest.raises(ValueError, match=r"1 patients are in training and held out: \[7\]"):
+    privacy_metrics(*arrays, space="pixel", train_patient=np.arange(300) // 4,
+                    held_out_patient=np.full(300, 7))
+  with pytest.raises(ValueError, match="expected both or neither"):
+    privacy_metrics(*arrays, space="pixel", train_patient=np.arange(300))
+  with pytest.raises(ValueError, match="300 and 2 patients for 300 training and 300 held-out"):
+    privacy_metrics(*arrays, space="pixel", train_patient=np.arange(300),
+                    held_out_patient=np.array([400, 401]))
+
+
 def test_scores_name_members_first():
   scores, status = membership_scores(TRAIN[:4], HELD_OUT[:3], TRAIN[:4])
   assert status.tolist() == [1] * 4 + [0] * 3

@@ -1,9 +1,5 @@
 """Networks trained elsewhere: PyTorch's features, and errors that name every key."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import flax.linen as nn
 import flax.traverse_util
 import jax
@@ -49,18 +45,14 @@ def random_state(template, *, seed):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features_are_pytorchs(name):
   import torch
+  import torch_networks
 
-  spec = importlib.util.spec_from_file_location(
-      "torch_networks", Path(__file__).with_name("torch_networks.py"))
-  references = importlib.util.module_from_spec(spec)
-  sys.modules[spec.name] = references
-  spec.loader.exec_module(references)
   module, shape = NETWORKS[name]
   template = template_of(module, shape)
   state = random_state(template, seed=1)
   x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
   got = jax.jit(module.apply)({"params": load_frozen(state, template)}, x)
-  fn = getattr(references, name.removesuffix("_own_grid"))
+  fn = getattr(torch_networks, name.removesuffix("_own_grid"))
   with torch.no_grad():
     expected = fn({k: torch.tensor(v) for k, v in state.items()},
                   torch.tensor(x.transpose(0, 3, 1, 2))).numpy()

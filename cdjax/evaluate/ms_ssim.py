@@ -100,13 +100,19 @@ def random_pairs(total: int, pairs: int, *, seed: int) -> np.ndarray:
   if total < 2 or pairs < 1:
     raise ValueError(f"{pairs} pairs of {total} examples; expected at least 1 of at least 2")
   every = total * (total - 1) // 2
-  # `choice` without replacement in blocks of memory that do not grow with N² (Floyd's algorithm).
-  rank = np.random.default_rng(seed).choice(every, min(pairs, every), replace=False, shuffle=False)
-  # Pair number r is (first, second) with r = second(second − 1)/2 + first.
-  second = np.floor((1.0 + np.sqrt(1.0 + 8.0 * rank)) / 2.0).astype(np.int64)
-  second -= second * (second - 1) // 2 > rank
-  second += (second + 1) * second // 2 <= rank
-  return np.stack([rank - second * (second - 1) // 2, second], axis=1)
+  # Without shuffling, NumPy draws few of many in memory that does not grow with N².
+  ranks = np.random.default_rng(seed).choice(every, min(pairs, every), replace=False, shuffle=False)
+  return _pairs_of(ranks)
+
+
+def _pairs_of(ranks: np.ndarray) -> np.ndarray:
+  """Pair number second(second − 1)/2 + first, `[P]` → `[P, 2]`.
+
+  1 + 8r is an odd square exactly where `second` steps up, so that float64 is exact up to N of a
+  few millions.
+  """
+  second = ((1.0 + np.sqrt(1.0 + 8.0 * ranks)) / 2.0).astype(np.int64)
+  return np.stack([ranks - second * (second - 1) // 2, second], axis=1)
 
 
 def diversity(x: Array, *, pairs: int = 1000, seed: int) -> dict[str, float]:

@@ -35,7 +35,7 @@ def rows(n, *, seed, ties=False):
   status = generator.choice([PRESENT, ABSENT, UNKNOWN], n, p=[0.25, 0.6, 0.15])
   p = np.clip(0.45 + 0.2 * (status == PRESENT) + 0.2 * generator.standard_normal(n), 0, 1)
   if ties:
-    p = np.round(p, 1)
+    p = np.round(p * 30) / 30                  # every second one on the edge of a bin
   return p, status, generator.integers(0, 4, n)
 
 
@@ -84,6 +84,13 @@ def test_a_patients_images_come_and_go_together():
   width = lambda i: i["high"] - i["low"]
   assert width(got) == pytest.approx(2 * 1.96 * values.std() / np.sqrt(50), rel=0.1)
   assert width(got) / width(by_image) == pytest.approx(np.sqrt(8), rel=0.12)
+
+
+def test_a_patients_weight_is_that_of_each_of_its_images():
+  expanded, patients = by_patient(mean([1.0, 10.0, 100.0, 1000.0]), ["b", "a", "c", "b"])
+  assert patients == 3
+  weights = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 2, 0]])        # of a, b and c
+  np.testing.assert_allclose(expanded(weights), [10, 500.5, 100, (10 + 2 * 1001) / 5])
 
 
 def test_expanding_in_parts_changes_nothing(monkeypatch):

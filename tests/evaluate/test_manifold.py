@@ -54,7 +54,7 @@ def test_one_distribution_stands_at_its_reference():
 
 
 def test_neighbours_are_scikit_learns_far_from_zero():
-  a, b = features(60, seed=7, shift=1e4), features(80, seed=8, shift=1e4)
+  a, b = features(60, seed=7, shift=1e6), features(80, seed=8, shift=1e6)
   distance, index = nearest(a, b, chunk=7)
   expected, which = NearestNeighbors(n_neighbors=1).fit(b).kneighbors(a)
   np.testing.assert_allclose(distance, expected[:, 0], rtol=1e-6)

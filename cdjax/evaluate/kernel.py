@@ -17,8 +17,8 @@ class KernelDistance:
 
   Attributes:
     mean: over the subsets; around 0, also below it, where the sets have one distribution.
-    sd: between subsets (ddof 1); 0 for one subset. Subsets share rows, so that the mean's standard
-      error is more than sd / √subsets.
+    sd: between subsets (ddof 1); 0 for one subset, and where a subset is the whole of both sets.
+      Subsets share rows, so that the mean's standard error is more than sd / √subsets.
     subsets, subset_size: what it was taken over.
   """
 

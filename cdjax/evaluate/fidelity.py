@@ -30,8 +30,8 @@ def fidelity_metrics(
     seed: of the choice of rows from the larger set and of the kernel distance's subsets.
 
   Returns:
-    `fid/…`, `kid/…` with `kid_sd/…` (between 100 subsets of 1,000 rows, of half the
-    rows where there are fewer than 2,000), `precision/…`, `recall/…`, `density/…` and `coverage/…` (k = 5).
+    `fid/…`, `kid/…` with `kid_sd/…` (between 100 subsets of 1,000 rows, of half the rows where
+    there are fewer than 2,000), `precision/…`, `recall/…`, `density/…` and `coverage/…` (k = 5).
 
   Raises:
     ValueError: 5 rows or fewer in a set, or numbers of features differ.

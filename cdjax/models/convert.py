@@ -94,12 +94,12 @@ def torch_to_flax(state: Mapping[str, np.ndarray], template: PyTree) -> tuple[Py
                      f"{missing}; {len(unknown)} are unknown: {unknown}")
   params, wrong = {}, []
   for name, path in names.items():
-    value, leaf = _from_torch(np.asarray(state[name]), path), leaves[path]
+    value, leaf = from_torch(np.asarray(state[name]), path), leaves[path]
     if name == "conv_in.weight":
       value = _pad_input_channels(value, leaf.shape, notes)
     if value.shape != leaf.shape:
-      wrong.append(f"{name}: {_torch_shape(value.shape)} in the file, "
-                   f"{_torch_shape(leaf.shape)} in the model")
+      wrong.append(f"{name}: {torch_shape(value.shape)} in the file, "
+                   f"{torch_shape(leaf.shape)} in the model")
     params[path] = value.astype(leaf.dtype)
   if wrong:
     raise ValueError(f"{len(wrong)} weights have another shape: " + "; ".join(wrong))
@@ -129,8 +129,8 @@ def _flatten(params: PyTree) -> dict[tuple[str, ...], np.ndarray]:
   return flax.traverse_util.flatten_dict(nn.meta.unbox(params))
 
 
-def _from_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
-  """Layout of one array; only kernels have one, told by their number of axes."""
+def from_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
+  """PyTorch's array in linen's layout; only kernels have one, told by their number of axes."""
   if path[-1] != "kernel":
     return value
   return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
@@ -140,7 +140,8 @@ def _to_torch(value: np.ndarray) -> np.ndarray:
   return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+  """PyTorch's shape of a linen kernel: HWIO → OIHW, (in, out) → (out, in)."""
   return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape[::-1])
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from cdjax.core.types import Array, PyTree
+from cdjax.models.convert import from_torch, torch_shape
 
 PRECISION = jax.lax.Precision.HIGHEST
 # PyTorch counts the batches that a norm has seen; nothing is computed from it.
@@ -83,18 +84,18 @@ def load_frozen(
   leaves = flax.traverse_util.flatten_dict(template)
   paths = {torch_key(path): path for path in leaves}
   skipped = re.compile("|".join(f"(?:{pattern})" for pattern in (*unused, COUNTERS)))
-  missing = [f"missing: {key} {_torch_shape(paths[key], leaves[paths[key]].shape)}"
+  missing = [f"missing: {key} {_expected(paths[key], leaves[paths[key]].shape)}"
              for key in sorted(paths.keys() - state.keys())]
   unexpected = [f"unexpected: {key} {tuple(np.shape(state[key]))}"
                 for key in sorted(state.keys() - paths.keys()) if not skipped.fullmatch(key)]
   shapes, params = [], {}
   for key in sorted(paths.keys() & state.keys()):
     path, value = paths[key], np.asarray(state[key])
-    expected = _torch_shape(path, leaves[path].shape)
+    expected = _expected(path, leaves[path].shape)
     if value.shape != expected:
       shapes.append(f"shape: {key} {value.shape} in the file, {expected} in the model")
       continue
-    params[path] = _to_flax(path, value).astype(np.float32)
+    params[path] = from_torch(value, path).astype(np.float32)
   faults = missing + unexpected + shapes
   if faults:
     raise ValueError(f"the weights do not fit the model, {len(missing)} keys are missing, "
@@ -103,14 +104,6 @@ def load_frozen(
   return flax.traverse_util.unflatten_dict(params)
 
 
-def _to_flax(path: Sequence[str], value: np.ndarray) -> np.ndarray:
-  """OIHW → HWIO and (out, in) → (in, out); only kernels have a layout."""
-  if path[-1] != "kernel":
-    return value
-  return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-
-
-def _torch_shape(path: Sequence[str], shape: Sequence[int]) -> tuple[int, ...]:
-  if path[-1] != "kernel":
-    return tuple(shape)
-  return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape[::-1])
+def _expected(path: Sequence[str], shape: Sequence[int]) -> tuple[int, ...]:
+  """Shape in the file of the parameter at `path`."""
+  return torch_shape(tuple(shape)) if path[-1] == "kernel" else tuple(shape)

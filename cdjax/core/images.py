@@ -66,14 +66,14 @@ def gaussian_blur(x: Array, sigma: float, *, radius: int | None = None) -> jax.A
   return jnp.einsum("vw,bhwc->bhvc", columns, x, precision=precision)
 
 
-def ssim_map(x: Array, y: Array, *, data_range: float = 1.0) -> jax.Array:
-  """Structural similarity at every pixel, `[B, H, W, C]`; mirrored borders.
+def ssim_terms(x: Array, y: Array, *, data_range: float = 1.0) -> tuple[jax.Array, jax.Array]:
+  """Luminance and contrast-structure of SSIM at every pixel, each `[B, H, W, C]`.
 
-  Gaussian window (sigma 1.5, 11 x 11), population covariance, K1 = 0.01, K2 = 0.03: the map that
-  scikit-image gives with `gaussian_weights=True, use_sample_covariance=False, full=True`.
+  Gaussian window (sigma 1.5, 11 x 11), population covariance, K1 = 0.01, K2 = 0.03, mirrored
+  borders. Their product is `ssim_map`.
 
   References:
-    Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13.
+    Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 6, and 9 and 10 joined.
   """
   if x.shape != y.shape:
     raise ValueError(f"images of shape {x.shape} and {y.shape}; expected one shape")
@@ -85,7 +85,20 @@ def ssim_map(x: Array, y: Array, *, data_range: float = 1.0) -> jax.Array:
   covariance = blur(x * y) - mean_x * mean_y
   c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
   luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-  return luminance * (2 * covariance + c2) / (var_x + var_y + c2)
+  return luminance, (2 * covariance + c2) / (var_x + var_y + c2)
+
+
+def ssim_map(x: Array, y: Array, *, data_range: float = 1.0) -> jax.Array:
+  """Structural similarity at every pixel, `[B, H, W, C]`; mirrored borders.
+
+  The map that scikit-image gives with `gaussian_weights=True, use_sample_covariance=False,
+  full=True`.
+
+  References:
+    Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13.
+  """
+  luminance, contrast_structure = ssim_terms(x, y, data_range=data_range)
+  return luminance * contrast_structure
 
 
 def ssim(x: Array, y: Array, *, data_range: float = 1.0) -> jax.Array:

@@ -15,6 +15,8 @@ from cdjax.core.types import Array
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
+_WEIGHTS_AT_ONCE = 1_000_000
+
 
 def interval(
     statistic: Statistic, n: int, *, resamples: int, seed: int, level: float = 0.95
@@ -54,6 +56,29 @@ def mean(values: Array) -> Statistic:
   known = np.isfinite(values)
   filled = np.where(known, values, 0.0)
   return lambda weights: divide(weights @ filled, weights @ known.astype(np.float64))
+
+
+def by_patient(statistic: Statistic, patient: Array) -> tuple[Statistic, int]:
+  """A statistic of rows as one of patients: all rows of a patient come and go together.
+
+  Args:
+    statistic: weights `[R, N]`, one a row → `[R]`.
+    patient: `[N]` of any one type, whose row it is.
+
+  Returns:
+    the statistic of weights `[R, P]`, and P, the number of patients, for `interval`.
+  """
+  names, rows = np.unique(np.asarray(patient), return_inverse=True)
+  rows = rows.reshape(-1)
+  # Few resamples at a time: a statistic of ranks holds several arrays as large as its weights.
+  at_once = max(1, _WEIGHTS_AT_ONCE // max(1, len(rows)))
+
+  def expanded(weights):
+    parts = [statistic(weights[start:start + at_once][:, rows])
+             for start in range(0, len(weights), at_once)]
+    return np.concatenate(parts)
+
+  return expanded, len(names)
 
 
 def macro(values: Array, groups: Array) -> Statistic:

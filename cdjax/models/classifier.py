@@ -48,6 +48,7 @@ class FindingsClassifier(nn.Module):
     h = nn.silu(h)
     # A small lesion is a maximum, a large one a mean; pooling lets any size of image in.
     h = jnp.concatenate([h.mean((1, 2)), h.max((1, 2))], -1)
+    self.sow("intermediates", "features", h)   # kept only where a caller asks for it
     h = nn.Dropout(self.dropout, deterministic=deterministic)(h)
     return FindingsReadout(self.num_findings, name="readout")(h)
 

@@ -12,7 +12,7 @@ Conversion is strict: every key of the file must have its place and every parame
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import flax.linen as nn
@@ -58,8 +58,8 @@ def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     raise ValueError(
         f"{path}: only .safetensors is read, because a pickled checkpoint can run code. Where you "
         "trust the file, convert it on another machine: python -c \"import torch; from "
-        "safetensors.torch import save_file; save_file(torch.load('FILE', weights_only=True), "
-        "'FILE.safetensors')\"")
+        "safetensors.torch import save_file; state = torch.load('FILE', weights_only=True); "
+        "save_file({k: v.contiguous() for k, v in state.items()}, 'FILE.safetensors')\"")
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist")
   try:
@@ -95,13 +95,12 @@ def torch_to_flax(state: Mapping[str, np.ndarray], template: PyTree) -> tuple[Py
                      f"{missing}; {len(unknown)} are unknown: {unknown}")
   params, wrong = {}, []
   for name, path in names.items():
-    value, leaf = _from_torch(np.asarray(state[name]), path), leaves[path]
+    value, leaf = from_torch(np.asarray(state[name]), path), leaves[path]
     if name == "conv_in.weight":
       value = _pad_input_channels(value, leaf.shape, notes)
     if value.shape != leaf.shape:
-      there, here = (_to_torch(np.broadcast_to(0, shape), path).shape
-                     for shape in (value.shape, leaf.shape))
-      wrong.append(f"{name}: {there} in the file, {here} in the model")
+      wrong.append(f"{name}: {torch_shape(value.shape, path)} in the file, "
+                   f"{torch_shape(leaf.shape, path)} in the model")
     params[path] = value.astype(leaf.dtype)
   if wrong:
     raise ValueError(f"{len(wrong)} weights have another shape: " + "; ".join(wrong))
@@ -132,8 +131,8 @@ def _flatten(params: PyTree) -> dict[tuple[str, ...], np.ndarray]:
   return flax.traverse_util.flatten_dict(nn.meta.unbox(params))
 
 
-def _from_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
-  """Layout of one array; only kernels have one, told by their number of axes."""
+def from_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
+  """PyTorch's array in linen's layout; only kernels have one, told by their number of axes."""
   if path[-1] != "kernel":
     return value
   return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
@@ -143,6 +142,13 @@ def _to_torch(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
   if path[-1] != "kernel":
     return value
   return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+
+
+def torch_shape(shape: Sequence[int], path: Sequence[str]) -> tuple[int, ...]:
+  """PyTorch's shape of the parameter at `path`: kernels are HWIO → OIHW, (in, out) → (out, in)."""
+  if path[-1] != "kernel":
+    return tuple(shape)
+  return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape[::-1])
 
 
 def _rename_old_attention(state: Mapping[str, np.ndarray],

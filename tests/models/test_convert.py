@@ -1,5 +1,8 @@
 """Weight conversion: exact round trips, the published names, and errors that say what is wrong."""
 
+import subprocess
+import sys
+
 import flax.linen as nn
 import flax.traverse_util
 import jax
@@ -146,3 +149,21 @@ def test_files_that_are_not_there_or_not_what_they_say(tmp_path):
   (tmp_path / "broken.safetensors").write_bytes(b"not safetensors at all")
   with pytest.raises(ValueError, match="not a valid safetensors file"):
     load_safetensors(tmp_path / "broken.safetensors")
+
+
+@pytest.mark.parity
+def test_the_command_that_the_refusal_of_a_pickle_names_works(tmp_path):
+  import torch
+
+  # Not contiguous, as files that were converted from another layout hold them.
+  state = {"a.weight": torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1), "b": torch.ones(3)}
+  torch.save(state, tmp_path / "weights.pth")
+  with pytest.raises(ValueError) as error:
+    load_safetensors(tmp_path / "weights.pth")
+  command = str(error.value).split('python -c "')[1].rstrip('"')
+  command = command.replace("FILE", str(tmp_path / "weights.pth"))
+  subprocess.run([sys.executable, "-c", command], check=True)
+  got = load_safetensors(tmp_path / "weights.pth.safetensors")
+  assert got.keys() == state.keys()
+  for key, value in state.items():
+    np.testing.assert_array_equal(got[key], value.numpy())

@@ -21,7 +21,6 @@ import sys
 from pathlib import Path
 
 BATCH = 16
-SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +134,7 @@ def parse_question(args: argparse.Namespace):
 
 def list_images(given: list[Path]) -> list[Path]:
   """Files, and the images of folders, sorted within each; no file twice."""
+  from cdjax.data.image_io import SUFFIXES
   paths = []
   for path in given:
     if path.is_dir():

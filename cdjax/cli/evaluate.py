@@ -1,4 +1,6 @@
-"""Measures a trained run: on new phantom patients, or on its data set's held-out radiographs.
+"""Measures a trained run, or two plain folders of images against each other.
+
+A run is measured on new phantom patients, or on its data set's held-out radiographs.
 
 Phantom patients come from --seed and were never seen in training; their exact counterfactuals are
 known. Real radiographs have no exact answer: there the reconstruction, the classifier's AUROC and
@@ -12,24 +14,52 @@ examples:
   cdjax evaluate --workdir demo --seed 1 --config.counterfactual.guidance_findings=2
 
 Writes metrics-seedS.json into the workdir and prints a table.
+
+Two folders need no model: Fréchet and kernel distance, precision, recall, density, coverage and
+diversity, overall and, with manifests, by finding, tier, sex, age, view and site. Any extractor's
+name, the number of images and the resizing are part of each key; a broken image is named and left
+out; interrupted, it goes on where it was.
+
+examples:
+  cdjax evaluate --real xrays --synthetic generated
+  cdjax evaluate --real xrays --synthetic generated --extractor inception-v3=fid.safetensors \\
+    --real-manifest xrays.csv --synthetic-manifest generated.csv --suite full --json fid.json
 """
 
 import argparse
 from pathlib import Path
 
+from cdjax.cli.folders import add_folder_arguments, run_folders
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument("--workdir", required=True, type=Path, help="folder of a trained run")
-  parser.add_argument("--seed", type=int, required=True,
-                      help="of the new patients and of the answers")
+  parser.add_argument("--workdir", type=Path,
+                      help="folder of a trained run; for two folders: its classifier's features")
+  parser.add_argument("--seed", type=int,
+                      help="of the new patients and of the answers; for two folders of random "
+                      "choices (default there: 0)")
+  parser.add_argument("--suite", choices=("quick", "full"), default="quick",
+                      help="full measures more and takes longer (default: %(default)s)")
   parser.add_argument("--interventions", type=int, metavar="N",
                       help="questions of each kind (default: the config's, 512)")
+  add_folder_arguments(parser)
   parser.set_defaults(config=None)   # --config.KEY=VALUE changes the run's own configuration
 
 
 def run(args: argparse.Namespace) -> int:
   """Evaluates and prints the table; returns 0."""
+  if (args.real is None) != (args.synthetic is None):
+    raise ValueError("--real and --synthetic: expected both or neither")
+  if args.real is not None:
+    return run_folders(args)
+  if args.workdir is None or args.seed is None:
+    raise ValueError("expected --workdir DIR --seed S, or --real DIR --synthetic DIR")
+  return run_workdir(args)
+
+
+def run_workdir(args: argparse.Namespace) -> int:
+  """Evaluates a trained run."""
   import dataclasses
 
   from tqdm import tqdm

@@ -23,7 +23,7 @@ COMMANDS = {
   "prepare": ("cdjax.cli.prepare", "turn a folder of radiographs and a manifest into a data set"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
-  "evaluate": ("cdjax.cli.evaluate", "measure a trained model on the phantom's exact answers"),
+  "evaluate": ("cdjax.cli.evaluate", "measure a trained model, or two folders of images"),
   "report": ("cdjax.cli.report", "pages, pictures and tables of evaluated runs"),
   "ablate": ("cdjax.cli.ablate", "what each part of the method is worth: one table"),
 }

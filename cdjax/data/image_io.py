@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from cdjax.data.quarantine import Unusable
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 FITS = ("crop", "pad")
 PERCENTILES = (0.5, 99.5)     # ends of the grey scale where a file does not say what they are
 _SAMPLE = 1 << 20             # pixels that the percentiles are taken over
@@ -161,7 +162,21 @@ def load_image(root: Path, name: str, *, resolution: int, bits: int, fit: str
     pixels `[resolution, resolution]` and their PNG bytes.
 
   Raises:
-    Unusable: the path leads out of the folder, nothing is there, or `read_radiograph` cannot.
+    Unusable: as of `find_image` and `read_radiograph`.
+  """
+  pixels = read_radiograph(find_image(root, name), resolution=resolution, bits=bits, fit=fit)
+  return pixels, encode_png(pixels)
+
+
+def find_image(root: Path, name: str) -> Path:
+  """Where an image is that a manifest names, from inside the image folder only.
+
+  Args:
+    root: the image folder.
+    name: path relative to it.
+
+  Raises:
+    Unusable: the path leads out of the folder, or nothing is there.
   """
   if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
     raise Unusable("outside the folder", "the path must be relative to the image folder, "
@@ -171,5 +186,4 @@ def load_image(root: Path, name: str, *, resolution: int, bits: int, fit: str
     raise Unusable("outside the folder", "a link on the path leads out of the image folder")
   if not path.is_file():
     raise Unusable("missing file", "no such file in the image folder")
-  pixels = read_radiograph(path, resolution=resolution, bits=bits, fit=fit)
-  return pixels, encode_png(pixels)
+  return path

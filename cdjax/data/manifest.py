@@ -2,7 +2,7 @@
 
 Columns: `image` (path inside the image folder), `patient_id`, `findings`; optional `image_id`,
 `study` (numbers or ISO dates sort; other text sorts with its numbers by value), `report`, `view`,
-`sex`, `age`, `split`.
+`sex`, `age`, `site` (which hospital, for measuring by it), `split`.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from cdjax.data.tables import ManifestError, read_csv, read_jsonl
 from cdjax.findings import Finding, canonical_name, finding_from_dict, parse_findings
 
 REQUIRED = ("image", "patient_id", "findings")
-OPTIONAL = ("image_id", "study", "report", "view", "sex", "age", "split")
+OPTIONAL = ("image_id", "study", "report", "view", "sex", "age", "site", "split")
 SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation",
                "valid": "validation", "val": "validation", "dev": "validation", "test": "test",
                "testing": "test"}
@@ -38,7 +38,7 @@ class Row:
     study: sort key within the patient; None where not given.
     findings: None where the cell is empty: nobody labelled the image.
     split: "train", "validation", "test", or None where not given.
-    report, view, sex: "" where not given.
+    report, view, sex, site: "" where not given.
     age: years, or None.
   """
 
@@ -53,6 +53,7 @@ class Row:
   view: str
   sex: str
   age: float | None
+  site: str
 
 
 def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
@@ -148,7 +149,8 @@ def _parse_row(number: int, fields: Mapping[str, Any]) -> Row:
     Unusable: with what is wrong.
   """
   texts = {name: _text(fields.get(name), name)
-           for name in ("image", "image_id", "patient_id", "report", "view", "sex", "split")}
+           for name in ("image", "image_id", "patient_id", "report", "view", "sex", "site",
+                        "split")}
   for name in ("image", "patient_id"):
     if not texts[name]:
       raise Unusable("missing value", f"{name} is empty")
@@ -161,7 +163,7 @@ def _parse_row(number: int, fields: Mapping[str, Any]) -> Row:
              study=_parse_study(_text(fields.get("study"), "study")),
              findings=_parse_findings(fields["findings"]), split=SPLIT_NAMES.get(split),
              report=texts["report"], view=texts["view"], sex=texts["sex"],
-             age=_parse_age(_text(fields.get("age"), "age")))
+             age=_parse_age(_text(fields.get("age"), "age")), site=texts["site"])
 
 
 def _parse_study(text: str) -> tuple | None:

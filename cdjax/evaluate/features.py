@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdjax.core.trees import tree_fingerprint
 from cdjax.core.types import Array, PyTree
 from cdjax.evaluate.batching import map_batches
 from cdjax.models import densenet, efficientnet_lite, inception, vit
@@ -32,11 +33,16 @@ class Extractor:
     name: part of the name of every result.
     size: side in pixels that images are resized to.
     fn: `[B, size, size, 1]` float32 in [0, 1] → `[B, D]`; jitted.
+    digest: of the weights, "" where there are none: what kept features depend on.
+    read: how files were brought to one size before, e.g. "crop256"; part of the name of every
+      result, "" where images were given as arrays.
   """
 
   name: str
   size: int
   fn: Callable[[Array], Array]
+  digest: str = ""
+  read: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +99,7 @@ def load_extractor(name: str, weights: str | Path) -> Extractor:
   template = jax.eval_shape(module.init, jax.random.key(0), image)["params"]
   params = load_frozen(state, template, unused=network.source.UNUSED)
   run = jax.jit(lambda params, x: module.apply({"params": params}, network.preprocess(x)))
-  return Extractor(name, network.size, functools.partial(run, params))
+  return Extractor(name, network.size, functools.partial(run, params), tree_fingerprint(params))
 
 
 def classifier_extractor(model: nn.Module, params: PyTree, *, size: int) -> Extractor:
@@ -110,7 +116,17 @@ def classifier_extractor(model: nn.Module, params: PyTree, *, size: int) -> Extr
     _, kept = model.apply({"params": params}, 2.0 * x - 1.0, mutable=["intermediates"])
     return kept["intermediates"]["features"][0].astype(jnp.float32)
 
-  return Extractor("cdjax-classifier", size, functools.partial(run, params))
+  return Extractor("cdjax-classifier", size, functools.partial(run, params),
+                   tree_fingerprint(params))
+
+
+def pixel_extractor(*, size: int = 32) -> Extractor:
+  """The pixels of a small image: for where there is no network. Blind to all finer detail.
+
+  Args:
+    size: side S; D is S².
+  """
+  return Extractor("pixels", size, jax.jit(lambda x: x.reshape(len(x), -1)))
 
 
 @functools.partial(jax.jit, static_argnames=("size",))
@@ -152,4 +168,5 @@ def metric_name(metric: str, extractor: Extractor, count: int) -> str:
 
   `count` is the number of images in the smaller set.
   """
-  return f"{metric}/{extractor.name}/{count}/{RESIZE}{extractor.size}"
+  read = f"{extractor.read}-" if extractor.read else ""
+  return f"{metric}/{extractor.name}/{count}/{read}{RESIZE}{extractor.size}"

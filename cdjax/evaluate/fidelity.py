@@ -18,7 +18,8 @@ SUBSETS, SUBSET_SIZE = 100, 1000
 
 
 def fidelity_metrics(
-    real: Array, synthetic: Array, *, extractor: Extractor, group: str = "", seed: int
+    real: Array, synthetic: Array, *, extractor: Extractor, group: str = "", seed: int,
+    subsets: int = SUBSETS
 ) -> dict[str, float]:
   """All measures of one pair of sets, at the number of images of the smaller one.
 
@@ -28,9 +29,10 @@ def fidelity_metrics(
     extractor: that made them.
     group: of the images, e.g. "sex/F"; the end of every name.
     seed: of the choice of rows from the larger set and of the kernel distance's subsets.
+    subsets: of the kernel distance; more of them make its mean steadier.
 
   Returns:
-    `fid/…`, `kid/…` with `kid_sd/…` (between 100 subsets of 1,000 rows, of half the rows where
+    `fid/…`, `kid/…` with `kid_sd/…` (between the subsets of 1,000 rows, of half the rows where
     there are fewer than 2,000), `precision/…`, `recall/…`, `density/…` and `coverage/…` (k = 5).
 
   Raises:
@@ -43,7 +45,7 @@ def fidelity_metrics(
   generator = np.random.default_rng([seed, count])
   real, synthetic = (_choose(np.asarray(rows), count, generator) for rows in (real, synthetic))
   # A subset of everything would be the same one every time, and its spread 0.
-  kernel = kernel_distance(real, synthetic, subsets=SUBSETS,
+  kernel = kernel_distance(real, synthetic, subsets=subsets,
                            subset_size=min(SUBSET_SIZE, count // 2), seed=seed)
   values = {"fid": frechet_distance(moments_of(real), moments_of(synthetic)),
             "kid": kernel.mean, "kid_sd": kernel.sd, **manifold_metrics(real, synthetic)}
@@ -60,6 +62,7 @@ def fidelity_by_group(
     extractor: Extractor,
     least: int = 100,
     seed: int,
+    subsets: int = SUBSETS,
 ) -> tuple[dict[str, float], list[str]]:
   """The same for each group of images: a finding, a tier, a sex, an age group, a view, a site.
 
@@ -71,6 +74,7 @@ def fidelity_by_group(
     extractor: that made the features.
     least: images of each set that a group needs.
     seed: see `fidelity_metrics`.
+    subsets: see `fidelity_metrics`.
 
   Returns:
     the measures; a line for each group that is left out and why.
@@ -87,7 +91,8 @@ def fidelity_by_group(
       left_out.append(f"{name}: {sizes[0]} real and {sizes[1]} synthetic images, fewer than "
                       f"{least}")
       continue
-    result |= fidelity_metrics(*parts, extractor=extractor, group=name, seed=seed)
+    result |= fidelity_metrics(*parts, extractor=extractor, group=name, seed=seed,
+                               subsets=subsets)
   return result, left_out
 
 

@@ -21,6 +21,7 @@ from cdjax.counterfactual.abduct import abduct
 from cdjax.counterfactual.answer import act, answer, residual_options
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams, make_causal_model
 from cdjax.counterfactual.predict import predict
+from cdjax.evaluate.features import Extractor, classifier_extractor
 from cdjax.evaluate.subject import Subject
 from cdjax.losses.anchor import null_pathology
 from cdjax.models.classifier import make_classifier
@@ -81,6 +82,20 @@ def load_trained(workdir: str | Path) -> Trained:
   fingerprint = hashlib.sha256("".join(prints).encode()).hexdigest()
   return Trained(config, make_causal_model(config), params, fingerprint=fingerprint,
                  details=details, **extra)
+
+
+def load_classifier_extractor(workdir: str | Path) -> Extractor:
+  """The features of a workdir's classifier, at the size it was trained at.
+
+  Raises:
+    FileNotFoundError: the classifier is not trained to its end.
+  """
+  workdir = Path(workdir)
+  stage_fingerprint(workdir, "classifier")
+  params, record = load_stage(workdir, "classifier")
+  config = config_from_record(record)
+  model = make_classifier(config.classifier.model, len(config.data.vocabulary))
+  return classifier_extractor(model, params["classifier"], size=config.data.resolution)
 
 
 def make_findings_fn(config: ConfigDict, params: PyTree, stage: str) -> Callable:

@@ -1,0 +1,216 @@
+"""Two folders of images against each other: anybody's real ones, anybody's synthetic ones.
+
+Features come first, then one phase for each extractor and for the diversity of each folder; every
+phase's result is kept, so that an interrupted comparison goes on where it was.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cdjax.data import folder as folders
+from cdjax.data.folder import ImageFolder
+from cdjax.evaluate import ms_ssim
+from cdjax.evaluate.features import Extractor
+from cdjax.evaluate.fidelity import fidelity_by_group, fidelity_metrics
+from cdjax.evaluate.folder_features import (
+    Reading,
+    chunk_fingerprint,
+    chunk_starts,
+    finish_features,
+    folder_features,
+)
+from cdjax.evaluate.folder_groups import finding_tiers, make_groups, unknown_places
+from cdjax.evaluate.resume import fingerprint_of, resumed
+
+SUITES = ("quick", "full")
+_PAIRS = {"quick": 200, "full": 1000}   # of MS-SSIM
+_GROUP_SUBSETS = {"quick": 10, "full": 100}   # of the kernel distance of a group
+
+# Told of (what is done, how many images).
+Progress = Callable[[str, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How much is measured.
+
+  Attributes:
+    suite: "quick", or "full": more pairs and subsets, and real against real.
+    least: images of each folder that a group needs.
+    seed: of every random choice.
+    reading: how files are read.
+  """
+
+  suite: str
+  least: int
+  seed: int
+  reading: Reading
+
+
+def compare_folders(
+    real: ImageFolder,
+    synthetic: ImageFolder,
+    extractors: Sequence[Extractor],
+    settings: Settings,
+    *,
+    parts: Path | None = None,
+    batch_size: int = 32,
+    pool: concurrent.futures.Executor | None = None,
+    progress: Progress = lambda what, images: None,
+) -> dict:
+  """Fidelity, coverage and diversity of synthetic images, overall and by group.
+
+  Args:
+    real: of one folder.
+    synthetic: of the other.
+    extractors: at least one; their names differ.
+    settings: how much is measured.
+    parts: folder in which features and results are kept, or None.
+    batch_size: images of each call of an extractor.
+    pool: of processes that read, or None.
+    progress: told of the work done.
+
+  Returns:
+    Flat keys → `{"value", "low", "high", "n"}`, as `fidelity_metrics` names them;
+    `reference/…` of two halves of the real patients (suite "full"); `ms_ssim/real/…` and
+    `ms_ssim/synthetic/…`; and beside them `seed`, `suite`, `machine`, `images`, `unusable` and
+    `left_out`.
+
+  Raises:
+    ValueError: no usable image, 5 or fewer of a folder, or two extractors of one name.
+  """
+  names = [extractor.name for extractor in extractors]
+  if len(set(names)) < len(names) or not names:
+    raise ValueError(f"extractors {names}; expected at least one, each once")
+  reading = settings.reading
+  extractors = [dataclasses.replace(e, read=str(reading)) for e in extractors]
+  began = time.perf_counter()
+  sets, unusable, prints = {}, [], {}
+  for kind, folder in (("real", real), ("synthetic", synthetic)):
+    state = folder_features(
+        folder, extractors, reading, kept=None if parts is None else parts / kind,
+        batch_size=batch_size, pool=pool,
+        on_images=lambda count, kind=kind: progress(f"{kind} images", count))
+    sets[kind] = finish_features(state, folder)
+    prints[kind] = fingerprint_of([chunk_fingerprint(folder, start, reading, extractors)
+                                   for start in chunk_starts(len(folder))])
+    unusable += [{"set": kind, "image": folder.names[number], "reason": reason}
+                 for number, reason in state.broken]
+    unusable += [{"set": kind, "image": problem.image, "reason": f"row {problem.row}: "
+                  f"{problem.reason}"} for problem in folder.problems]
+  seconds = {"seconds/features": time.perf_counter() - began}
+
+  common = dataclasses.asdict(settings)
+  phases: dict[str, tuple[Callable[[], dict], list]] = {}
+  for extractor in extractors:
+    a, b = (sets[kind][1][extractor.name] for kind in ("real", "synthetic"))
+    phases[extractor.name] = (
+        lambda a=a, b=b, e=extractor: _fidelity(real, synthetic, sets, a, b, e, settings),
+        [prints, _labels(real), _labels(synthetic)])
+  for kind, folder in (("real", real), ("synthetic", synthetic)):
+    phases[f"diversity-{kind}"] = (
+        lambda folder=folder, kind=kind: {"metrics": _diversity(
+            folder, sets[kind][0], kind, settings), "left_out": []},
+        [prints[kind]])
+  metrics, left_out = {}, _no_groups(real, synthetic)
+  for name, (compute, depends) in phases.items():
+    progress(name, 0)
+    path = None if parts is None else parts / f"{name}.json"
+    result = resumed(path, fingerprint_of(name, common, depends), lambda c=compute: _timed(c))
+    metrics |= result["metrics"]
+    left_out += result["left_out"]
+    seconds[f"seconds/{name}"] = result["seconds"]
+  metrics |= {key: _plain(value, 1) for key, value in seconds.items()}
+  return metrics | {
+      "suite": settings.suite, "seed": settings.seed,
+      "images": {kind: {"folder": len(folder), "used": len(sets[kind][0])}
+                 for kind, folder in (("real", real), ("synthetic", synthetic))},
+      "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, jax on "
+                 f"{jax.devices()[0].device_kind}",
+      "unusable": unusable,
+      "left_out": list(dict.fromkeys(left_out)),
+  }
+
+
+def _timed(compute: Callable[[], dict]) -> dict:
+  began = time.perf_counter()
+  return compute() | {"seconds": time.perf_counter() - began}
+
+
+def _plain(value: float, n: int) -> dict:
+  return {"value": value, "low": None, "high": None, "n": n}
+
+
+def _labels(folder: ImageFolder) -> list | None:
+  """What groups are made of."""
+  return None if folder.rows is None else [dataclasses.astuple(row) for row in folder.rows]
+
+
+def _no_groups(real: ImageFolder, synthetic: ImageFolder) -> list[str]:
+  """Why there are no groups, or not all."""
+  missing = [kind for kind, folder in (("real", real), ("synthetic", synthetic))
+             if folder.rows is None]
+  if missing:
+    return [f"groups: no manifest of the {' and the '.join(missing)} images"]
+  return [f"{place}/*: the manifest of the {kind} images does not say it"
+          for kind, folder in (("real", real), ("synthetic", synthetic))
+          for place in unknown_places(folder.rows)]
+
+
+def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
+  """All measures of one extractor: overall, the reference, and by group."""
+  measure = lambda a, b: fidelity_metrics(a, b, extractor=extractor, seed=settings.seed)
+  metrics = {key: _plain(value, min(len(a), len(b))) for key, value in measure(a, b).items()}
+  left_out = []
+  if settings.suite == "full":
+    first = _half_of_patients(real.patient[sets["real"][0]], settings.seed)
+    size = min(first.sum(), (~first).sum())
+    if size > 5:
+      metrics |= {f"reference/{key}": _plain(value, int(size))
+                  for key, value in measure(a[first], a[~first]).items()}
+    else:
+      left_out.append(f"reference/*: {size} real images in the smaller half of the patients")
+  if real.rows is not None and synthetic.rows is not None:
+    used = [[folder.rows[number] for number in sets[kind][0]]
+            for kind, folder in (("real", real), ("synthetic", synthetic))]
+    tier = finding_tiers(used[0])
+    groups = [make_groups(rows, tier) for rows in used]
+    values, more = fidelity_by_group(
+        a, b, *groups, extractor=extractor, least=settings.least, seed=settings.seed,
+        subsets=_GROUP_SUBSETS[settings.suite])
+    # The number of images is the third part of a name: metric/extractor/number/…
+    metrics |= {key: _plain(value, int(key.split("/")[2])) for key, value in values.items()}
+    left_out += more
+  return {"metrics": metrics, "left_out": left_out}
+
+
+def _half_of_patients(patient: np.ndarray, seed: int) -> np.ndarray:
+  """`[N]` bool: the images of a random half of the patients."""
+  names, rows = np.unique(patient, return_inverse=True)
+  half = np.random.default_rng(seed).permutation(len(names)) < len(names) // 2
+  return half[rows]
+
+
+def _diversity(folder: ImageFolder, numbers: np.ndarray, kind: str, settings: Settings) -> dict:
+  """MS-SSIM of random pairs; only the images of the pairs are read."""
+  pairs = ms_ssim.random_pairs(len(numbers), _PAIRS[settings.suite], seed=settings.seed)
+  reading, values = settings.reading, []
+  for start in range(0, len(pairs), 32):
+    images = [np.stack([folders.read_pixels(
+        folder.root, folder.names[number], resolution=reading.resolution, fit=reading.fit)
+        for number in numbers[column]]) for column in pairs[start:start + 32].T]
+    values.append(ms_ssim.ms_ssim(*(part.astype(np.float32) / 255 for part in images)))
+  values = np.concatenate(values).astype(np.float64)
+  end = f"{kind}/{len(pairs)}/{reading}"
+  return {f"ms_ssim/{end}": _plain(float(values.mean()), len(pairs)),
+          f"ms_ssim_sd/{end}": _plain(float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+                                      len(pairs))}
+

@@ -1,0 +1,110 @@
+"""Features of folders: shards that are merged hold what one process holds, bit for bit."""
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax.data.folder import open_folder
+from cdjax.data.manifest import Row
+from cdjax.evaluate import folder_features
+from cdjax.evaluate.features import pixel_extractor
+from cdjax.evaluate.folder_features import (
+    Reading,
+    chunk_starts,
+    finish_features,
+    merge_features,
+)
+from cdjax.evaluate.folder_groups import age_group, finding_tiers, make_groups, unknown_places
+from cdjax.evaluate.frechet import merge_moments, moments_of
+from cdjax.findings import parse_findings
+
+READING = Reading(24, "crop")
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+  monkeypatch.setattr(folder_features, "CHUNK", 5)
+  rng = np.random.default_rng(0)
+  for i in range(23):
+    Image.fromarray(rng.integers(0, 256, (30, 24), np.uint8)).save(tmp_path / f"{i:02}.png")
+  (tmp_path / "07.png").write_bytes(b"\x89PNG")
+  return open_folder(tmp_path)
+
+
+def features(images, shard=(0, 1)):
+  return folder_features.folder_features(images, [pixel_extractor(size=16)], READING, shard=shard,
+                                         batch_size=4)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_merged_states_of_three_shards_are_the_state_of_one_process(images, order):
+  whole_index, whole = finish_features(features(images), images)
+  parts = [features(images, (s, 3)) for s in order]
+  assert all(len(part.rows["pixels"].index) > 0 for part in parts)
+  merged = merge_features(merge_features(parts[0], parts[1]), parts[2])
+  index, rows = finish_features(merged, images)
+  np.testing.assert_array_equal(index, whole_index)
+  np.testing.assert_array_equal(rows["pixels"], whole["pixels"])
+  assert merged.broken == features(images).broken and merged.broken[0][0] == 7
+  assert index.tolist() == [i for i in range(23) if i != 7]
+  # The moments of shards, which need no rows, agree up to rounding.
+  moments = [moments_of(finish_features(part, images)[1]["pixels"]) for part in parts]
+  joined = merge_moments(merge_moments(moments[0], moments[1]), moments[2])
+  np.testing.assert_allclose(joined.covariance, moments_of(whole["pixels"]).covariance, rtol=1e-9,
+                             atol=1e-12)
+
+
+def test_shards_share_the_chunks_among_them(monkeypatch):
+  monkeypatch.setattr(folder_features, "CHUNK", 4)
+  starts = [chunk_starts(30, (s, 3)) for s in range(3)]
+  assert sorted(itertools.chain(*starts)) == list(range(0, 30, 4))
+  with pytest.raises(ValueError, match="shard 3 of 3; expected 0 to 2"):
+    chunk_starts(30, (3, 3))
+
+
+def test_the_features_are_the_pixels(images, tmp_path):
+  index, rows = finish_features(features(images), images)
+  pixels = np.asarray(Image.open(tmp_path / "03.png"), np.float32)[3:27] / 255   # the middle square
+  expected = rows["pixels"][index.tolist().index(3)].reshape(16, 16)
+  assert abs(expected.mean() - pixels.mean()) < 0.01
+  assert np.corrcoef(expected.ravel(), np.asarray(
+      Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)).ravel())[0, 1] > 0.99
+
+
+def test_processes_read_what_this_one_reads(images):
+  from cdjax.data.pool import worker_pool
+  with worker_pool(2) as pool:
+    state = folder_features.folder_features(
+        images, [pixel_extractor(size=16)], READING, pool=pool, batch_size=4)
+  np.testing.assert_array_equal(finish_features(state, images)[1]["pixels"],
+                                finish_features(features(images), images)[1]["pixels"])
+  assert [number for number, _ in state.broken] == [7]
+
+
+def row(findings, **values):
+  fields = dict(number=1, image="a", image_id="a", patient_id="p", study=None, split=None,
+                report="", view="", sex="", age=None, site="")
+  return Row(findings=None if findings is None else parse_findings(findings),
+             **(fields | values))
+
+
+def test_groups_hold_the_images_that_the_manifest_says():
+  rows = [row("nodule; no effusion", sex="F", age=39.5), row("healthy", sex="M", age=40,
+                                                                    site="a/b"),
+          row(None, sex="F"), row("possible nodule"), row("effusion; nodule", view="AP")]
+  groups = make_groups(rows, {"nodule": "tail", "pleural_effusion": "head"})
+  assert {name: mask.nonzero()[0].tolist() for name, mask in groups.items()} == {
+      "finding/nodule": [0, 4], "finding/pleural_effusion": [4], "finding/none": [1],
+      "tier/tail": [0, 4], "tier/head": [4], "sex/F": [0, 2], "sex/M": [1], "age/18-39": [0],
+      "age/40-59": [1], "view/AP": [4], "site/a_b": [1]}
+  assert unknown_places(rows[2:4]) == ["age", "view", "site"]
+  many = [row("effusion")] * 1001 + [row("nodule")] * 100 + [row("edema")] * 99
+  assert finding_tiers(many) == {"pleural_effusion": "head", "nodule": "medium", "edema": "tail"}
+
+
+@pytest.mark.parametrize("age, group", [(0, "0-17"), (17.9, "0-17"), (18, "18-39"), (80, "80+"),
+                                        (None, "")])
+def test_age_groups(age, group):
+  assert age_group(age) == group

@@ -25,7 +25,8 @@ def get_config(arg: str = ""):
     c.diffusion.model.norm_num_groups = 8
     c.diffusion.model.context_width = 32
     c.classifier.model.block_out_channels = c.judge.model.block_out_channels = (8, 16)
-    for stage in ("autoencoder", "diffusion", "classifier", "judge"):
+    c.verifier.model.block_out_channels = (8, 16)
+    for stage in ("autoencoder", "diffusion", "classifier", "judge", "verifier"):
       c[stage].num_train_steps = 6
       c[stage].batch_size = 8
       c[stage].warmup_steps = 2

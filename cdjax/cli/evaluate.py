@@ -92,6 +92,7 @@ def run_workdir(args: argparse.Namespace) -> int:
       bar.set_description_str(phase, refresh=False)
       bar.update(100.0 * done / total - bar.n)
 
-    metrics = evaluate_workdir(trained, args.workdir, seed=args.seed, progress=progress)
+    metrics = evaluate_workdir(trained, args.workdir, seed=args.seed, progress=progress,
+                               suite=args.suite)
   print(format_table(metrics))
   return 0

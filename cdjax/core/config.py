@@ -183,6 +183,20 @@ def base_config() -> ConfigDict:
   c.judge.num_images = 12000    # independent, balanced
   c.judge.seed = 90001
 
+  # Tells whether two images are of one patient; `cdjax evaluate --suite full` trains and asks it.
+  c.verifier = _optim(batch_size=32, num_train_steps=300, eval_every=0)
+  c.verifier.model = ConfigDict(dict(
+      block_out_channels=(16, 32, 64),
+      layers_per_block=1,
+      norm_num_groups=8,
+      dropout=0.0,
+      dtype="float32",
+      embedding=64,
+      grid=4,                   # features are averaged over so many places a side
+  ))
+  c.verifier.augment = True     # acquisition augmentation on the device
+  c.verifier.temperature = 0.1  # of the contrastive loss
+
   c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))   # -1 fills
 
   # Counterfactuals (DESIGN section 5).

@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from cdjax.core import rng
-from cdjax.evaluate import phases
+from cdjax.evaluate import full_phases, phases
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.phases import Run, TrainStudies
 from cdjax.evaluate.rendering import Causes
@@ -65,6 +65,14 @@ PHASES: dict[str, Phase] = {
                           lambda c: 600 + c.interventions),
     "single_study": Phase(phases.single_study, (), "single_study/*", lambda c: c.interventions),
 }
+# More of them, with `--suite full`.
+FULL_PHASES: dict[str, Phase] = {
+    "identity": Phase(full_phases.identity, ("verifier_fn",), "identity/*",
+                      lambda c: 0.2 * c.interventions),
+    "axioms": Phase(full_phases.counterfactual, ("judge_fn",), "axioms/*",
+                    lambda c: 30 * c.composition_10),
+    "privacy": Phase(full_phases.privacy, (), "privacy/*", lambda c: c.interventions),
+}
 # Keys of one function only, inside phases that run without it.
 _KEYS_OF = {
     "reconstruct_fn": "autoencoder/*",
@@ -76,10 +84,11 @@ _KEYS_OF = {
 }
 
 
-def _left_out(subject: Subject, config: ConfigDict, single_study: Causes | None) -> dict[str, str]:
+def _left_out(subject: Subject, config: ConfigDict, single_study: Causes | None,
+              known: dict[str, Phase]) -> dict[str, str]:
   """Phase's name → why it cannot run."""
   out = {}
-  for name, phase in PHASES.items():
+  for name, phase in known.items():
     missing = [field for field in phase.needs if getattr(subject, field) is None]
     if missing:
       out[name] = f"{phase.keys}: the subject has no {', '.join(missing)}"
@@ -106,6 +115,8 @@ def evaluate_phantom(
     workdir: Path | None = None,
     fingerprint: str = "",
     progress: Progress | None = None,
+    suite: str = "quick",
+    verifier: str = "",
 ) -> dict:
   """Measures every key of METRICS that the subject allows.
 
@@ -119,14 +130,17 @@ def evaluate_phantom(
       found there with the same fingerprint, configuration and seed are not computed again.
     fingerprint: of the trained parameters.
     progress: told of the work done, see `Progress`.
+    suite: "full" adds identity, axioms and privacy.
+    verifier: fingerprint of the verifier, which only those depend on.
 
   Returns:
     Flat keys → `{"value", "low", "high", "n"}`, with `machine`, `seed` and `left_out` (what was
     left out and why) beside them. NaN is None, as in the file.
   """
   workdir = None if workdir is None else Path(workdir)
-  left_out = _left_out(subject, config, single_study)
-  chosen = {name: phase for name, phase in PHASES.items() if name not in left_out}
+  known = PHASES | (FULL_PHASES if suite == "full" else {})
+  left_out = _left_out(subject, config, single_study, known)
+  chosen = {name: phase for name, phase in known.items() if name not in left_out}
   print_of = fingerprint_of(fingerprint, seed, config.evaluate.to_dict(), config.data.to_dict(),
                             len(train_studies.patient))
   total = sum(phase.work(config.evaluate) for phase in chosen.values())
@@ -153,7 +167,8 @@ def evaluate_phantom(
     state.update(name=name, done=0.0, work=phase.work(config.evaluate))
     on_work(0.0)
     path = None if workdir is None else workdir / f"evaluate-seed{seed}" / f"{name}.json"
-    result = resumed(path, print_of, lambda name=name: compute(name))
+    depends = fingerprint_of(print_of, verifier) if name in FULL_PHASES else print_of
+    result = resumed(path, depends, lambda name=name: compute(name))
     metrics |= result["keys"]
     seconds[f"seconds/{name}"] = _plain(result["seconds"], 1)
     before += state["work"]

@@ -39,6 +39,8 @@ class Subject:
       changes (absolute, images in [0, 1]) where one slot alone is the other patient's.
     judge_fn: `(x) -> {"finding": [B, K], "side": [B, K, 2], "zone": [B, K, 3], "severity":
       [B, K]}`, all in [0, 1]; used for measurement and for nothing else.
+    verifier_fn: `(x) -> [B, D]` of length 1, near for two studies of one patient; measures only.
+    features_fn: images `[B, H, W, 1]` in [0, 1] → `[B, D]`, of the run's classifier.
   """
 
   counterfactual_fn: Callable[[Array, Array, FindingsArrays, FindingsArrays], Array]
@@ -50,3 +52,5 @@ class Subject:
   attention_fn: Callable[[Array, FindingsArrays], Array] | None = None
   effect_fn: Callable[[Array, Array, FindingsArrays, Array, FindingsArrays], Array] | None = None
   judge_fn: Callable[[Array], dict[str, Array]] | None = None
+  verifier_fn: Callable[[Array], Array] | None = None
+  features_fn: Callable[[Array], Array] | None = None

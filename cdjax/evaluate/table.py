@@ -9,10 +9,11 @@ _YARDSTICKS = {
     "autoenc.": "ceiling/autoencoder/",
     "judge": "ceiling/judge/",
     "probe": "ceiling/probe/",
+    "exact": "ceiling/exact/",
 }
 _GROUPS = ("autoencoder", "classifier", "swap", "healthy", "counterfactual", "diversity",
            "sharpness", "severity", "multi", "unseen", "leakage", "composition", "reversibility",
-           "single_study", "seconds")
+           "single_study", "identity", "axioms", "privacy", "seconds")
 # Own key → the yardstick's key where it has another name, for yardsticks of one key only.
 _RENAMED = {("pca256", "autoencoder/psnr"): "psnr",
             ("probe", "leakage/findings_from_identity"): "accuracy"}

@@ -1,5 +1,7 @@
 """Evaluates a trained workdir on new phantom patients, and draws examples of its answers."""
 
+import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -16,13 +18,18 @@ from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import open_split
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.features import classifier_extractor
 from cdjax.evaluate.image_metrics import to_model
 from cdjax.evaluate.phases import TrainStudies
 from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.rendering import Causes
 from cdjax.evaluate.resume import fingerprint_of
 from cdjax.evaluate.runner import Progress, evaluate_phantom
+from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.trained import Trained, make_subject
+from cdjax.models.classifier import make_classifier
+from cdjax.models.verifier import make_verifier
+from cdjax.train.stages import run_verifier, stage_fingerprint
 
 
 @flax.struct.dataclass
@@ -45,7 +52,7 @@ class Showcase:
 
 
 def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
-                     progress: Progress | None = None) -> dict:
+                     progress: Progress | None = None, suite: str = "quick") -> dict:
   """Measures every key of METRICS on new patients; see `evaluate_phantom`.
 
   Args:
@@ -53,6 +60,7 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
     workdir: of the run; gets `metrics-seedS.json`.
     seed: of the new patients.
     progress: told of the work done.
+    suite: "full" adds identity, axioms and privacy, and trains the verifier where it is not there.
 
   Raises:
     ValueError: the run's data are no phantom, so that there are no exact answers; or `seed` is the
@@ -70,12 +78,31 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
       image=to_model_range(source.images(rows), source.bits),
       findings=jax.tree.map(lambda a: a[rows], source.index.findings),
       patient=source.index.patient[rows])
+  subject, verifier = make_subject(trained), ""
+  if suite == "full":
+    subject = with_identity(subject, trained, workdir)
+    verifier = stage_fingerprint(workdir, "verifier")
   return evaluate_phantom(
-      make_subject(trained), config=config, seed=seed, train_studies=studies,
+      subject, config=config, seed=seed, train_studies=studies,
       single_study=single_studies(config), workdir=workdir,
       fingerprint=fingerprint_of(trained.fingerprint, json.dumps(
           config.counterfactual.to_dict(), sort_keys=True)),
-      progress=progress)
+      progress=progress, suite=suite, verifier=verifier)
+
+
+def with_identity(subject: Subject, trained: Trained, workdir: Path) -> Subject:
+  """Adds the verifier, trained where it is not there yet, and the classifier's features."""
+  config = trained.config
+  params = run_verifier(config, Path(workdir))["verifier"]
+  model = make_verifier(config.verifier.model)
+  embed = jax.jit(lambda params, x: model.apply({"params": params}, x))
+  features = None
+  if trained.classifier is not None:
+    features = classifier_extractor(
+        make_classifier(config.classifier.model, len(trained.vocabulary)), trained.classifier,
+        size=config.data.resolution).fn
+  return dataclasses.replace(subject, verifier_fn=functools.partial(embed, params),
+                             features_fn=features)
 
 
 def single_studies(config: ConfigDict) -> Causes | None:

@@ -1,6 +1,7 @@
 """What each stage trains on: its data, its objective and its held-out check, put together.
 
-A workdir holds `data/ autoencoder/ latents/ diffusion/ classifier/ judge/`, in this order.
+A workdir holds `data/ autoencoder/ latents/ diffusion/ classifier/ judge/`, in this order, and
+`verifier/` once somebody asks for it.
 """
 
 import json
@@ -18,6 +19,7 @@ from cdjax.core.rng import stream
 from cdjax.core.types import PyTree
 from cdjax.data.arrays import ArrayBatches
 from cdjax.data.ensure import ensure_dataset
+from cdjax.data.groups import make_groups
 from cdjax.data.phantom import balanced_batch
 from cdjax.data.pipeline import eval_batches, make_loader
 from cdjax.data.source import Split, open_split
@@ -36,7 +38,7 @@ from cdjax.train.latents import (
     read_stats,
 )
 from cdjax.train.loop import train_stage
-from cdjax.train.objectives import autoencoder, classifier, diffusion
+from cdjax.train.objectives import autoencoder, classifier, diffusion, verifier
 
 _EVAL_BATCH = 64
 _GRID = 8   # images in a sample grid's row
@@ -197,10 +199,29 @@ def run_judge(config: ConfigDict, workdir: Path, **options) -> PyTree:
       loss_fn=classifier.make_loss_fn(config, "judge"), frozen={}, loader=loader, **options)
 
 
+def run_verifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
+  """Whether two images are of one patient, from the training patients with several studies.
+
+  Raises:
+    ValueError: there are none.
+  """
+  source = open_split(ensure_dataset(config, workdir), "train")
+  several = make_groups(source.index.patient, source.index.study, source.index.findings).has_mate
+  if not several.any():
+    raise ValueError(f"{source.path}: no training patient has several studies; there is nothing "
+                     "to learn a patient from")
+  return _train(
+      config, "verifier", workdir, source.info["fingerprint"],
+      init_fn=lambda key: verifier.init_params(config, key),
+      loss_fn=verifier.make_loss_fn(config), frozen={},
+      loader=_loader(config, "verifier", source, weights=several.astype(np.float64)), **options)
+
+
 # name -> run(config, workdir, **options of `train_stage`, e.g. progress) -> averaged parameters
 STAGES: dict[str, Callable[..., PyTree]] = {
     "autoencoder": run_autoencoder,
     "diffusion": run_diffusion,
     "classifier": run_classifier,
     "judge": run_judge,
+    "verifier": run_verifier,
 }

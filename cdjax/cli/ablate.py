@@ -100,7 +100,7 @@ def run_row(config, workdir: Path, name: str) -> dict:
 # What decides a stage's result besides the data.
 _SECTIONS = {"data": (), "latents": ("autoencoder",), "autoencoder": ("autoencoder",),
              "diffusion": ("autoencoder", "diffusion"), "classifier": ("classifier",),
-             "judge": ("judge",)}
+             "judge": ("judge",), "verifier": ("verifier",)}
 
 
 def _decides(config, stage: str) -> dict:

@@ -25,6 +25,10 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
                      help="how images become square (default: %(default)s)")
   group.add_argument("--least", type=int, default=100, metavar="N",
                      help="images of each folder that a group needs (default: %(default)s)")
+  group.add_argument("--utility", action="store_true",
+                     help="also train the classifier on real, synthetic, both, and synthetic then "
+                     "real images, and test it on held-out real patients; needs both manifests; "
+                     "--config.classifier.KEY=VALUE and --config.data.resolution=SIDE change it")
   group.add_argument("--json", type=Path, default=Path("metrics.json"), metavar="FILE",
                      help="where the numbers go; features are kept in FILE's name plus .parts "
                      "(default: %(default)s)")
@@ -64,6 +68,10 @@ def run_folders(args: argparse.Namespace) -> int:
   if args.resolution < 16 or args.least < 6 or args.workers < 0:
     raise ValueError(f"--resolution {args.resolution} --least {args.least} --workers "
                      f"{args.workers}; expected at least 16, 6 and 0")
+  if args.utility and (args.real_manifest is None or args.synthetic_manifest is None):
+    raise ValueError("--utility needs --real-manifest and --synthetic-manifest")
+  if args.overrides and not args.utility:
+    raise ValueError(f"{args.overrides[0]}: two folders have a configuration with --utility only")
   columns = dict(args.columns)
   folders = [open_folder(root, manifest, columns) for root, manifest in (
       (args.real, args.real_manifest), (args.synthetic, args.synthetic_manifest))]
@@ -84,10 +92,23 @@ def run_folders(args: argparse.Namespace) -> int:
       return 0
     metrics = compare_folders(*folders, extractors, settings, parts=parts, pool=pool,
                               progress=progress)
+  if args.utility:
+    measured, left_out = _utility(args, folders, parts)
+    metrics |= measured
+    metrics["left_out"] += left_out
   write_json(args.json, metrics)
   print(format_folder_table(metrics))
   print(f"\nevery number is in {args.json}")
   return 0
+
+
+def _utility(args: argparse.Namespace, folders, parts: Path) -> tuple[dict, list[str]]:
+  """Trains and measures the classifiers of each regime."""
+  from cdjax.cli.overrides import parse_overrides
+  from cdjax.core.config import base_config
+  from cdjax.evaluate.folder_utility import folder_utility
+  config = parse_overrides(base_config(), args.overrides)
+  return folder_utility(config, *folders, parts / "utility", fit=args.fit, seed=args.seed or 0)
 
 
 def load_extractors(args: argparse.Namespace) -> list:

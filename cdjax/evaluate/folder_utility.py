@@ -1,0 +1,108 @@
+"""Utility of a folder of synthetic images: labels from both manifests, real patients split."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdjax.data.folder import ImageFolder, read_pixels
+from cdjax.data.manifest import Row
+from cdjax.data.quarantine import Unusable
+from cdjax.data.splits import split_rows
+from cdjax.data.write import complete_findings
+from cdjax.evaluate.folder_groups import present_findings
+from cdjax.evaluate.utility import Labelled, utility
+from cdjax.findings import findings_to_arrays
+
+TEST_SHARE = 0.3
+
+
+def folder_utility(
+    config: ConfigDict,
+    real: ImageFolder,
+    synthetic: ImageFolder,
+    workdir: Path,
+    *,
+    fit: str,
+    seed: int,
+    on_images: Callable[[int], None] = lambda count: None,
+    **options,
+) -> tuple[dict[str, dict], list[str]]:
+  """Trains and measures every regime of `utility.REGIMES`.
+
+  Real patients are split where the manifest names a split (validation counts as test), else 30 %
+  of them, drawn by `seed`, are the test. The vocabulary is what the real training images show.
+
+  Args:
+    config: of the classifier; `data.resolution` is the side that images are read at.
+    real, synthetic: with manifests.
+    workdir: gets one folder a classifier.
+    fit: how images become square.
+    seed: of the split and of the bootstrap.
+    on_images: told of images that are read.
+    **options: of `train_stage`.
+
+  Returns:
+    The measures; what was left out and why.
+
+  Raises:
+    ValueError: no manifest, or nothing labelled to train or to test on.
+  """
+  if real.rows is None or synthetic.rows is None:
+    raise ValueError("utility needs the findings of every image: give --real-manifest and "
+                     "--synthetic-manifest")
+  splits, problems = split_rows(real.rows, val_share=0.0, test_share=TEST_SHARE, seed=seed)
+  sets = {"real": (real, splits["train"]), "synthetic": (synthetic, synthetic.rows),
+          "test": (real, splits["validation"] + splits["test"])}
+  vocabulary = sorted(set().union(*present_findings(splits["train"])))
+  if not vocabulary:
+    raise ValueError("no real training image shows a finding; there is nothing to learn")
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.data.vocabulary = tuple(vocabulary)
+  left_out = [f"utility: {problem.image}: {problem.reason}" for problem in problems]
+  loaded = {}
+  for name, (folder, rows) in sets.items():
+    loaded[name], lines = load_labelled(folder, rows, vocabulary, on_images=on_images,
+                                        resolution=config.data.resolution, fit=fit)
+    left_out += [f"utility/{name}: {line}" for line in lines]
+  return utility(config, loaded["real"], loaded["synthetic"], loaded["test"], workdir, seed=seed,
+                 **options), left_out
+
+
+def load_labelled(folder: ImageFolder, rows: Sequence[Row], vocabulary: Sequence[str], *,
+                  resolution: int, fit: str, on_images: Callable[[int], None]
+                  ) -> tuple[Labelled, list[str]]:
+  """Images that can be read and whose labels are known and free of contradiction.
+
+  A finding that a labelled image does not list is absent; one outside the vocabulary is forgotten.
+
+  Returns:
+    the images; a line for each that is left out.
+
+  Raises:
+    ValueError: none is left.
+  """
+  pixels, findings, patient, left_out, unlabelled = [], [], [], [], 0
+  for row in rows:
+    on_images(1)
+    if row.findings is None:
+      unlabelled += 1
+      continue
+    known = [finding for finding in row.findings if finding.name in vocabulary]
+    try:
+      complete = complete_findings(known, vocabulary, "absent")
+      findings_to_arrays([complete], vocabulary)
+      pixels.append(read_pixels(folder.root, row.image, resolution=resolution, fit=fit))
+    except (Unusable, OSError, ValueError) as error:
+      left_out.append(f"{row.image}: {error}")
+      continue
+    findings.append(complete)
+    patient.append(row.patient_id)
+  if unlabelled:
+    left_out.append(f"{unlabelled} images without labels")
+  if not pixels:
+    raise ValueError(f"{folder.root}: no labelled image is left to use; " + "; ".join(left_out[:3]))
+  return Labelled(np.stack(pixels), findings_to_arrays(findings, vocabulary),
+                  np.array(patient)), left_out

@@ -1,0 +1,109 @@
+"""Utility end to end: what images say about a finding is what a classifier learns from them."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax.core.config import base_config
+from cdjax.core.types import FindingsArrays
+from cdjax.data.folder import open_folder
+from cdjax.evaluate.folder_utility import folder_utility, load_labelled
+from cdjax.evaluate.utility import REGIMES, Labelled, utility
+
+SIZE = 16
+
+
+def write_set(root, total, *, seed, truthful=True, split=""):
+  """A nodule is a bright square; an effusion darkens the bottom. Labels say so, or the contrary."""
+  rng = np.random.default_rng(seed)
+  root.mkdir()
+  with (root / "list.csv").open("w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(("image", "patient_id", "findings", "split"))
+    for i in range(total):
+      image = rng.uniform(90, 130, (SIZE, SIZE))
+      nodule, effusion = rng.random(2) < 0.5
+      if nodule:
+        top, left = rng.integers(0, SIZE - 6, 2)
+        image[top:top + 6, left:left + 6] += 110
+      if effusion:
+        image[-5:] -= 80
+      Image.fromarray(image.astype(np.uint8)).save(root / f"{i}.png")
+      names = [name for name, there in (("Nodule", nodule), ("Effusion", effusion))
+               if there == truthful]
+      writer.writerow((f"{i}.png", f"{root.name}{i // 2}", "|".join(names) or "No Finding", split))
+  return root
+
+
+def tiny():
+  c = base_config()
+  c.data.resolution = SIZE
+  c.classifier.model.update(dict(block_out_channels=(8,), norm_num_groups=4, dropout=0.0))
+  c.classifier.update(dict(num_train_steps=60, batch_size=32, warmup_steps=5, learning_rate=1e-2,
+                           ema_decay=0.8, augment=False, log_every=30))
+  return c
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+  root = tmp_path_factory.mktemp("utility")
+  real = write_set(root / "real", 100, seed=0)
+  lying = write_set(root / "synthetic", 80, seed=1, truthful=False)
+  (real / "7.png").write_bytes(b"")
+  folders = [open_folder(path, path / "list.csv") for path in (real, lying)]
+  return folder_utility(tiny(), *folders, root / "run", fit="crop", seed=3)
+
+
+def test_images_that_lie_teach_the_contrary_and_real_ones_put_it_right(measured):
+  metrics, left_out = measured
+  value = lambda regime: metrics[f"utility/{regime}/balanced_accuracy/macro"]["value"]
+  assert value("real") > 0.9 and value("synthetic") < 0.1
+  assert value("synthetic") < value("both") < value("real")
+  assert value("synthetic_then_real") > 0.8
+  assert any(line.startswith("utility/") and "7.png: the file has 0 bytes" in line
+             for line in left_out)
+
+
+def test_every_regime_has_its_tiers_and_patients(measured):
+  metrics, _ = measured
+  for regime in REGIMES:
+    for key in ("average_precision/macro", "average_precision/tail", "balanced_accuracy/nodule",
+                "auroc/pleural_effusion"):
+      entry = metrics[f"utility/{regime}/{key}"]
+      assert entry["low"] <= entry["value"] <= entry["high"]
+      assert entry["n"] == 15   # 30 % of 50 patients
+    # Fewer than 100 images show either finding: all is tail.
+    assert f"utility/{regime}/balanced_accuracy/head" not in metrics
+
+
+def arrays(n, patient):
+  zeros = np.zeros((n, 2), np.int8)
+  return Labelled(np.zeros((n, SIZE, SIZE), np.uint8),
+                  FindingsArrays(zeros, np.full((n, 2), -1.0, np.float32), zeros, zeros),
+                  np.array(patient))
+
+
+def test_a_patient_in_training_and_test_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"1 patients are in training and in test: \['b'\]"):
+    utility(tiny(), arrays(2, ["a", "b"]), arrays(1, ["c"]), arrays(2, ["b", "d"]), tmp_path)
+
+
+def test_without_a_manifest_or_labels_it_says_so(tmp_path):
+  root = write_set(tmp_path / "real", 4, seed=0)
+  folder = open_folder(root, root / "list.csv")
+  with pytest.raises(ValueError, match="give --real-manifest"):
+    folder_utility(tiny(), folder, open_folder(root), tmp_path / "run", fit="crop", seed=0)
+  (root / "list.csv").write_text("image,patient_id,findings\n0.png,a,\n1.png,b,\n2.png,c,Edema\n")
+  folder = open_folder(root, root / "list.csv")
+  with pytest.raises(ValueError, match="no labelled image is left to use; 2 images without"):
+    load_labelled(folder, folder.rows[:2], ["edema"], resolution=SIZE, fit="crop",
+                  on_images=lambda count: None)
+
+
+def test_what_the_manifest_splits_stays_split(tmp_path):
+  root = write_set(tmp_path / "real", 10, seed=0, split="train")
+  folder = open_folder(root, root / "list.csv")
+  with pytest.raises(ValueError, match="no labelled image is left"):   # nobody is held out
+    folder_utility(tiny(), folder, folder, tmp_path / "run", fit="crop", seed=0)

@@ -83,7 +83,8 @@ def run_workdir(args: argparse.Namespace) -> int:
       config.evaluate.interventions = args.interventions
   trained = dataclasses.replace(trained, config=config)
   if config.data.source != "phantom":
-    print(format_table(evaluate_radiographs(trained, args.workdir, seed=args.seed)))
+    print(format_table(evaluate_radiographs(trained, args.workdir, seed=args.seed,
+                                            suite=args.suite)))
     return 0
 
   with tqdm(total=100.0, unit="%", bar_format="{desc:24}{bar}{percentage:5.0f}% "

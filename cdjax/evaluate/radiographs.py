@@ -23,9 +23,11 @@ from cdjax.data.source import Split, open_split
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.bootstrap import Statistic, divide, interval, mean
+from cdjax.evaluate.full_radiographs import full_radiographs
 from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
 from cdjax.evaluate.resume import write_json
 from cdjax.evaluate.trained import Trained, make_findings_fn, make_subject
+from cdjax.evaluate.workdir import with_identity
 
 # Rows and columns of the image that hold the lungs of almost everybody.
 LUNG_BOX = ((0.08, 0.88), (0.06, 0.94))
@@ -92,14 +94,16 @@ def only(findings: FindingsArrays, k: int | None) -> FindingsArrays:
   return FindingsArrays(status, np.full(shape, -1.0, np.float32), zeros, zeros)
 
 
-def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int) -> dict:
+def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
+                         suite: str = "quick") -> dict:
   """Measures a run on its data set's held-out patients.
 
   Keys: `autoencoder/psnr`, `/ssim`; `classifier/auroc/NAME` and, for every finding with at least
   `MIN_POSITIVES` training images, `counterfactual/NAME/asked`: the mean change of the classifier's
   probability of the asked finding in images without it; `/others`: that of the other such findings;
   `/ssim_outside_lungs`; and `healthy/NAME/removed`: the change of its probability when it is taken
-  away from images that show it.
+  away from images that show it. `suite` "full" adds `identity/*`, `axioms/*` and `privacy/*`, and
+  trains the verifier where it is not there.
 
   Returns:
     Flat keys -> `{"value", "low", "high", "n"}`, intervals over patients.
@@ -161,8 +165,20 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int) -> dict:
       record(f"healthy/{name}/removed", mean(change[:, k]), there)
       record(f"healthy/{name}/ssim_outside_lungs",
              mean(ssim_outside_lungs(held_out.x[there], answers)), there)
+  left_out = []
+  if suite == "full":
+    subject = answering.subject
+    try:
+      subject = with_identity(subject, trained, workdir)
+    except ValueError as error:   # no patient has two studies
+      left_out.append(f"identity/verifier_auc, /verified: {error}")
+    more, lines = full_radiographs(
+        subject, lambda x: classify(x)["finding"], open_split(folder, held_out.split), train,
+        chosen or list(range(len(trained.vocabulary))), config=config, seed=seed)
+    metrics |= more
+    left_out += lines
   metrics |= {"seed": seed, "split": held_out.split, "machine": jax.devices()[0].device_kind,
-              "left_out": []}
+              "left_out": left_out}
   write_json(Path(workdir) / f"metrics-seed{seed}.json", metrics)
   return metrics
 

@@ -30,7 +30,7 @@ def test_a_run_is_measured_on_its_held_out_patients(tiny_workdir, tmp_path, monk
   (tmp_path / "run").mkdir()
   monkeypatch.setattr(radiographs, "MIN_POSITIVES", 2)
   metrics = radiographs.evaluate_radiographs(
-      dataclasses.replace(trained, config=config), tmp_path / "run", seed=1)
+      dataclasses.replace(trained, config=config), tmp_path / "run", seed=1, suite="full")
   assert json.loads((tmp_path / "run" / "metrics-seed1.json").read_text()).keys() == metrics.keys()
   assert metrics["split"] == "test" and metrics["autoencoder/psnr"]["n"] == 4   # patients
   for name in ("nodule", "pleural_effusion"):
@@ -40,3 +40,11 @@ def test_a_run_is_measured_on_its_held_out_patients(tiny_workdir, tmp_path, monk
     assert -1 <= metrics[f"counterfactual/{name}/ssim_outside_lungs"]["value"] <= 1
     assert abs(metrics[f"healthy/{name}/removed"]["value"]) <= 1
   assert "counterfactual/pneumothorax/asked" not in metrics   # nobody has it
+  # The two images of a patient have no study, so that each is one: the verifier has its pairs.
+  assert 0 <= metrics["identity/verifier_auc"]["value"] <= 1 and not metrics["left_out"]
+  assert metrics["identity/verifier_auc"]["n"] == metrics["identity/l1"]["n"] == 4
+  assert metrics["identity/l1"]["value"] > 0
+  assert 0 <= metrics["axioms/effectiveness/changed"]["value"] <= 1
+  for space in ("pixel", "latent", "verifier"):
+    assert 0 <= metrics[f"privacy/{space}/membership_auc"]["value"] <= 1
+  assert (tmp_path / "run" / "verifier" / "done.json").exists()

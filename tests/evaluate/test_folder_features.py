@@ -1,5 +1,6 @@
 """Features of folders: shards that are merged hold what one process holds, bit for bit."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -18,6 +19,7 @@ from cdjax.evaluate.folder_features import (
 )
 from cdjax.evaluate.folder_groups import age_group, finding_tiers, make_groups, unknown_places
 from cdjax.evaluate.frechet import merge_moments, moments_of
+from cdjax.evaluate.resume import resumed_arrays
 from cdjax.findings import parse_findings
 
 READING = Reading(24, "crop")
@@ -108,3 +110,41 @@ def test_groups_hold_the_images_that_the_manifest_says():
                                         (None, "")])
 def test_age_groups(age, group):
   assert age_group(age) == group
+
+
+def test_kept_features_depend_on_all_that_makes_them(images):
+  pixels = pixel_extractor(size=16)
+
+  def print_of(extractor=pixels, reading=READING, start=0):
+    return folder_features.chunk_fingerprint(images, start, reading, [extractor])
+
+  plain = print_of()
+  assert plain == print_of()
+  others = [print_of(dataclasses.replace(pixels, digest="other weights")),
+            print_of(pixel_extractor(size=8)), print_of(reading=Reading(24, "pad")),
+            print_of(reading=Reading(25, "crop")), print_of(start=5)]
+  (images.root / "01.png").unlink()
+  others.append(print_of())
+  assert len({plain, *others}) == 7
+
+
+def test_arrays_are_kept_whole_or_not_at_all(tmp_path):
+  path, calls = tmp_path / "kept.npz", []
+
+  def compute():
+    calls.append(0)
+    return {"a": np.arange(3), "text": np.array(["x", "long reason"])}
+
+  for fingerprint, computed in (("1", 1), ("1", 1), ("2", 2), ("1", 3)):
+    got = resumed_arrays(path, fingerprint, compute)
+    assert len(calls) == computed
+    assert set(got) == {"a", "text"} and got["a"].tolist() == [0, 1, 2]
+    assert got["text"].tolist() == ["x", "long reason"]
+
+  def fails():
+    raise RuntimeError("stopped")
+
+  with pytest.raises(RuntimeError, match="stopped"):
+    resumed_arrays(path, "3", fails)
+  assert resumed_arrays(path, "1", fails)["a"].tolist() == [0, 1, 2]
+  assert [p.name for p in tmp_path.iterdir()] == ["kept.npz"]

@@ -41,7 +41,7 @@ def tiny():
   c = base_config()
   c.data.resolution = SIZE
   c.classifier.model.update(dict(block_out_channels=(8,), norm_num_groups=4, dropout=0.0))
-  c.classifier.update(dict(num_train_steps=60, batch_size=32, warmup_steps=5, learning_rate=1e-2,
+  c.classifier.update(dict(num_train_steps=40, batch_size=32, warmup_steps=5, learning_rate=1e-2,
                            ema_decay=0.8, augment=False, log_every=30))
   return c
 

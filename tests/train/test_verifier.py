@@ -47,7 +47,6 @@ def test_new_patients_are_told_apart(tmp_path):
   positive, negative = like[same & pairs], like[~same & pairs]
   assert positive.size >= 10
   auc = (positive[:, None] > negative[None, :]).mean()
-  print(auc)
   assert auc > 0.9
   fresh = model.init(jax.random.key(5), x[:1])
   before = np.asarray(jax.jit(model.apply)(nn.unbox(fresh), x))

@@ -1,0 +1,169 @@
+"""Whether a mention is stated, denied, doubted, or only spoken of: cues and how far they reach.
+
+The idea of trigger phrases with a direction and a scope is that of NegEx and ConText (Chapman et
+al., "A simple algorithm for identifying negated findings and diseases in discharge summaries", 2001;
+Harkema et al., "ConText", 2009). The reach here follows the grammar of lists: "no A, B or C" denies
+all three, "no A, there is B" and "no A is seen, small B" only the first.
+"""
+
+from collections.abc import Sequence
+
+from cdjax.findings.extract.lexicon import Cue, Lexicon
+from cdjax.findings.extract.mentions import Mention
+from cdjax.findings.extract.phrases import Hit
+from cdjax.findings.extract.sentences import Sentence
+
+PRESENT, ABSENT, UNCERTAIN, RESOLVED, DROPPED = ("present", "absent", "uncertain", "resolved",
+                                                 "dropped")
+# Where several cues reach one mention, the first of these holds.
+_ORDER = (DROPPED, RESOLVED, ABSENT, UNCERTAIN)
+_COORDINATORS = {"or", "nor"}
+_NO_BREAKS: list[bool] = []
+
+
+def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon
+                    ) -> list[tuple[str, list[Hit[Cue]]]]:
+  """The status of each mention and the cues that made it.
+
+  Returns:
+    For each mention, one of "present", "absent", "uncertain", "resolved", "dropped", and the cues.
+  """
+  words = sentence.words
+  breaks = [any(mark in gap for mark in ",;:()") for gap in sentence.gaps]
+  inside = {i for mention in mentions for i in range(mention.start, mention.end)}
+  cues = [hit for hit in lexicon.cues.find(words, breaks)
+          if hit.value.kind != "pass" and not inside.intersection(range(hit.start, hit.end))]
+  passed = {i for hit in lexicon.cues.find(words, breaks) if hit.value.kind == "pass"
+            for i in range(hit.start, hit.end)}
+  stops = [hit.start for hit in lexicon.stops.find(words, breaks) if hit.start not in passed]
+  result = []
+  for mention in mentions:
+    reaching = [cue for cue in cues
+                if _reaches(cue, mention, mentions, sentence, stops, lexicon)]
+    result.append((_status(mention, reaching, sentence), reaching))
+  return _doubt_alternatives(result, sentence, mentions)
+
+
+def _status(mention: Mention, reaching: Sequence[Hit[Cue]], sentence: Sentence) -> str:
+  """What the cues that reach a mention make of it."""
+  kinds = {cue.value.kind for cue in reaching}
+  if ABSENT in kinds and UNCERTAIN in kinds and _doubt_after_denial(mention, reaching):
+    return UNCERTAIN
+  status = next((kind for kind in _ORDER if kind in kinds), PRESENT)
+  if mention.denied:
+    return {ABSENT: PRESENT, PRESENT: ABSENT}.get(status, status)
+  if status == PRESENT and sentence.end == "?":
+    return UNCERTAIN
+  return status
+
+
+def _doubt_after_denial(mention: Mention, reaching: Sequence[Hit[Cue]]) -> bool:
+  """"Not seen, may be small": the doubt comes later than the denial and speaks of the finding."""
+  denials = [cue for cue in reaching if cue.value.kind == ABSENT]
+  doubts = [cue for cue in reaching if cue.value.kind == UNCERTAIN]
+  return (max(cue.start for cue in doubts) > max(cue.start for cue in denials) > mention.start)
+
+
+def _reaches(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence: Sentence,
+             stops: Sequence[int], lexicon: Lexicon) -> bool:
+  """Whether a cue speaks of a mention."""
+  if cue.value.where == "before":
+    start, end = mention.end, cue.start
+    if start > end or any(start <= stop < end for stop in stops):
+      return False
+    return _reaches_back(cue, mention, mentions, sentence, lexicon)
+  start, end = cue.end, mention.start
+  if start > end or any(start <= stop < end for stop in stops):
+    return False
+  if cue.value.where == "near":
+    return _near(cue, mention, mentions, sentence, lexicon)
+  return not _broken(start, mention, sentence, lexicon)
+
+
+def _near(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence: Sentence,
+          lexicon: Lexicon) -> bool:
+  """Whether an adjective reaches a mention: the next noun, and what "or" and "/" add to it."""
+  at = cue.end
+  for other in mentions:
+    if other.start < cue.end or other.start > mention.start:
+      continue
+    between = sentence.words[at:other.start]
+    gaps = sentence.gaps[at + (at == cue.end):other.start + 1]
+    if at == cue.end:
+      if any("," in gap or ";" in gap for gap in gaps) or {"and", "with"} & set(between):
+        # "Probable small, loculated effusion" goes on over the comma between adjectives.
+        if {"and", "with"} & set(between) or lexicon.verbs & set(between):
+          return False
+    elif not (_COORDINATORS & set(between) or any("/" in gap for gap in gaps)
+              or {"versus", "vs"} & set(between)):
+      return False
+    if other is mention:
+      return True
+    at = other.end
+  return False
+
+
+def _broken(start: int, mention: Mention, sentence: Sentence, lexicon: Lexicon) -> bool:
+  """Whether the reach of a cue before the words from `start` ends before the mention.
+
+  It ends at a comma or an "and"/"with" after which a statement of its own starts, unless the list
+  goes on to an "or"; and at a comma once the list has had its verb.
+  """
+  words, gaps = sentence.words, sentence.gaps
+  goes_on = bool(_COORDINATORS & set(words[mention.end:mention.end + 12])) or bool(
+      _COORDINATORS & set(words[start:mention.start]) - {"nor"}
+      and not _own_statement(start, mention, sentence, lexicon))
+  had_verb = False
+  for i in range(start, mention.start):
+    new_part = i > start and ("," in gaps[i] or ":" in gaps[i] or "-" == gaps[i] == "--")
+    if new_part and had_verb and words[i] not in _COORDINATORS | {"and"}:
+      return True
+    if new_part or words[i] in ("and", "with"):
+      after = words[i + 1] if words[i] in ("and", "with") else words[i]
+      if after in ("there", "this", "these", "the") or (after in lexicon.starters and not goes_on):
+        return True
+    had_verb = had_verb or words[i] in lexicon.verbs
+  if "," in gaps[mention.start] and mention.start > start and had_verb:
+    return words[mention.start - 1] not in _COORDINATORS
+  return False
+
+
+def _own_statement(start: int, mention: Mention, sentence: Sentence, lexicon: Lexicon) -> bool:
+  """Whether after the last comma before a mention no "or" stands: a new statement."""
+  last = max((i for i in range(start + 1, mention.start + 1) if "," in sentence.gaps[i]),
+             default=start)
+  return not _COORDINATORS & set(sentence.words[last:mention.start])
+
+
+def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
+                  sentence: Sentence, lexicon: Lexicon) -> bool:
+  """Whether a cue that follows its finding reaches back to a mention.
+
+  It reaches the list just before it: not over another verb, and not over a comma behind which the
+  subject of the cue starts anew ("small effusion, pneumothorax is not seen").
+  """
+  words, gaps = sentence.words, sentence.gaps
+  for i in range(mention.end, cue.start):
+    if words[i] in lexicon.verbs and not (i >= cue.start - 2):
+      return False
+  between = [other for other in mentions if mention.end <= other.start < cue.start]
+  if not between:
+    return not any("," in gaps[i] and words[i] in ("there", "this")
+                   for i in range(mention.end, cue.start))
+  joined = set(words[mention.end:between[-1].start])
+  commas = any("," in gaps[i] for i in range(mention.end, between[0].start + 1))
+  return bool({"and", "or", "nor"} & joined) and not (
+      commas and not {"or", "nor", "and"} & set(words[between[-1].start - 2:between[-1].start]))
+
+
+def _doubt_alternatives(result: list[tuple[str, list[Hit[Cue]]]], sentence: Sentence,
+                        mentions: Sequence[Mention]) -> list[tuple[str, list[Hit[Cue]]]]:
+  """"Atelectasis or scarring", "A versus B": of two stated alternatives neither is sure."""
+  statuses = [status for status, _ in result]
+  for k in range(len(mentions) - 1):
+    first, second = mentions[k], mentions[k + 1]
+    between = sentence.words[first.end:second.start]
+    if {"or", "versus", "vs"} & set(between) and len(between) <= 6:
+      if {statuses[k], statuses[k + 1]} <= {PRESENT, UNCERTAIN} and not first.denied:
+        statuses[k] = statuses[k + 1] = UNCERTAIN
+  return [(status, cues) for status, (_, cues) in zip(statuses, result, strict=True)]

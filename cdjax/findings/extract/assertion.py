@@ -18,7 +18,6 @@ PRESENT, ABSENT, UNCERTAIN, RESOLVED, DROPPED = ("present", "absent", "uncertain
 # Where several cues reach one mention, the first of these holds.
 _ORDER = (DROPPED, RESOLVED, ABSENT, UNCERTAIN)
 _COORDINATORS = {"or", "nor"}
-_NO_BREAKS: list[bool] = []
 
 
 def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon
@@ -31,16 +30,23 @@ def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Le
   words = sentence.words
   breaks = [any(mark in gap for mark in ",;:()") for gap in sentence.gaps]
   inside = {i for mention in mentions for i in range(mention.start, mention.end)}
-  cues = [hit for hit in lexicon.cues.find(words, breaks)
-          if hit.value.kind != "pass" and not inside.intersection(range(hit.start, hit.end))]
-  passed = {i for hit in lexicon.cues.find(words, breaks) if hit.value.kind == "pass"
-            for i in range(hit.start, hit.end)}
+  found = lexicon.cues.find(words, breaks)
+  cues = [Hit(hit.start, hit.end, cue) for hit in found for cue in hit.value
+          if cue.kind != "pass" and not inside.intersection(range(hit.start, hit.end))]
+  passed = {i for hit in found if hit.value[0].kind == "pass" for i in range(hit.start, hit.end)}
   stops = [hit.start for hit in lexicon.stops.find(words, breaks) if hit.start not in passed]
+  reached = {(cue, k) for cue in cues for k, mention in enumerate(mentions)
+             if _reaches(cue, mention, mentions, sentence, stops, lexicon)}
+  # A phrase that looks both ways speaks of what follows it, if anything does.
+  forward = {cue.start for cue, _ in reached if cue.value.where != "before"}
   result = []
-  for mention in mentions:
-    reaching = [cue for cue in cues
-                if _reaches(cue, mention, mentions, sentence, stops, lexicon)]
-    result.append((_status(mention, reaching, sentence), reaching))
+  for k, mention in enumerate(mentions):
+    reaching = [cue for cue in cues if (cue, k) in reached
+                and not (cue.value.where == "before" and cue.start in forward)]
+    if lexicon.elsewhere.get(mention.name, frozenset()).intersection(words):
+      result.append((DROPPED, reaching))
+    else:
+      result.append((_status(mention, reaching, sentence), reaching))
   return _doubt_alternatives(result, sentence, mentions)
 
 
@@ -51,7 +57,9 @@ def _status(mention: Mention, reaching: Sequence[Hit[Cue]], sentence: Sentence) 
     return UNCERTAIN
   status = next((kind for kind in _ORDER if kind in kinds), PRESENT)
   if mention.denied:
-    return {ABSENT: PRESENT, PRESENT: ABSENT}.get(status, status)
+    # "Is not normal"; a stray "No" further off does not turn it round.
+    close = any(cue.value.kind == ABSENT and 0 <= mention.start - cue.end <= 1 for cue in reaching)
+    return PRESENT if status == ABSENT and close else ABSENT if status in (PRESENT, ABSENT) else status
   if status == PRESENT and sentence.end == "?":
     return UNCERTAIN
   return status

@@ -101,8 +101,11 @@ def attach(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon,
   own = [attributes.placed for attributes in result]
   for k in range(len(mentions)):
     _share(frame, result, own, k)
-  if mentions and earlier and not result[0].placed and sentence.words[0] in lexicon.anaphora:
-    if any(link < mentions[0].start for link in frame.links):
+  if mentions and earlier and not result[0].placed:
+    before = sentence.words[:mentions[0].start]
+    explains = bool(before) and before[0] in lexicon.anaphora and any(
+        link < mentions[0].start for link in frame.links)
+    if explains or lexicon.companions.intersection(before):
       result[0].sides, result[0].zones = earlier.sides, earlier.zones
       for k in range(1, len(mentions)):
         _share(frame, result, own, k)
@@ -275,7 +278,9 @@ def _share(frame: _Frame, result: list[Attributes], own: list[bool], k: int) -> 
   name = frame.mentions[k].name
   if k:
     theirs = frame.spans[k - 1]
-    linked = any(theirs[1] <= link < mine[0] for link in frame.links)
+    linked = (any(theirs[1] <= link < mine[0] for link in frame.links)
+              or _apposed(frame, k) or frame.lexicon.companions.intersection(
+                  frame.sentence.words[theirs[1]:mine[0]]))
     if result[k - 1].placed and (linked or (_listed(frame, theirs[1], mine[0])
                                             and name not in frame.lexicon.not_shared)):
       result[k].sides, result[k].zones = result[k - 1].sides, result[k - 1].zones
@@ -284,8 +289,19 @@ def _share(frame: _Frame, result: list[Attributes], own: list[bool], k: int) -> 
     other = frame.spans[k + 1]
     # "Atelectasis and effusion on the left": the place follows both.
     follows = result[k + 1].last > other[1] and result[k + 1].first >= other[0]
-    if follows and _listed(frame, mine[1], other[0]):
+    linked = any(mine[1] <= link < other[0] for link in frame.links)
+    if follows and (linked or _listed(frame, mine[1], other[0])):
       result[k].sides, result[k].zones = result[k + 1].sides, result[k + 1].zones
+
+
+def _apposed(frame: _Frame, k: int) -> bool:
+  """"Opacity in the left base, atelectasis": the second noun, behind a comma, names the first."""
+  if frame.mentions[k - 1].name not in frame.lexicon.described:
+    return False
+  start, end = frame.spans[k - 1][1], frame.spans[k][0]
+  commas = [i for i in range(start, end + 1) if "," in frame.sentence.gaps[i]]
+  return (len(commas) == 1 and end - commas[0] <= 2
+          and not frame.lexicon.verbs.intersection(frame.sentence.words[start:end]))
 
 
 def _listed(frame: _Frame, start: int, end: int) -> bool:
@@ -294,4 +310,5 @@ def _listed(frame: _Frame, start: int, end: int) -> bool:
   if any("," in gap for gap in frame.sentence.gaps[start + 1:end + 1]):
     return False
   slash = any("/" in gap for gap in frame.sentence.gaps[start:end + 1])
-  return len(words) <= 3 and (slash or bool({"and", "or"} & set(words[:2])))
+  return (len(words) <= 4 and not frame.lexicon.verbs.intersection(words)
+          and (slash or bool({"and", "or"} & set(words[:2]))))

@@ -8,9 +8,6 @@ from importlib import resources
 from cdjax.findings.extract.phrases import Trie, expand
 from cdjax.findings.ontology import Ontology, get_ontology
 
-# What a cue says of the findings in its reach.
-NEGATES = ("negation", "before"), ("negation", "after")
-
 
 @dataclasses.dataclass(frozen=True)
 class Cue:
@@ -57,6 +54,9 @@ class Lexicon:
     severities: phrase to value in [0, 1], or None for a word without grade.
     sizes_mm: finding name to rising (diameter below, severity).
     joins, verbs, starters, anaphora: single words and word rows, see the methods that use them.
+    companions: words that put a finding where the one before it is ("adjacent", "underlying").
+    described: findings that are explained by what follows a comma: "opacity, likely pneumonia".
+    elsewhere: finding name to words of parts outside the chest.
     descriptive_change: findings in whose names "increased" describes and does not compare.
     not_shared: findings that take no place from their neighbour in a list.
   """
@@ -66,7 +66,7 @@ class Lexicon:
   terms: Trie[str]
   parts: Trie[PairPart]
   pair_names: tuple[str, ...]
-  cues: Trie[Cue]
+  cues: Trie[tuple[Cue, ...]]
   stops: Trie[Cue]
   changes: Trie[Cue]
   links: Trie[str]
@@ -77,6 +77,9 @@ class Lexicon:
   verbs: frozenset[str]
   starters: frozenset[str]
   anaphora: frozenset[str]
+  companions: frozenset[str]
+  described: frozenset[str]
+  elsewhere: dict[str, frozenset[str]]
   descriptive_change: frozenset[str]
   not_shared: frozenset[str]
 
@@ -100,7 +103,7 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
   """
   pair_names = tuple(pair["name"] for pair in raw["pairs"])
   for name in (*raw["terms"], *pair_names, *raw["sizes_mm"], *raw["descriptive_change"],
-               *raw["not_shared"]):
+               *raw["not_shared"], *raw["described"], *raw["elsewhere"]):
     if name not in ontology.findings:
       raise ValueError(f"lexicon: {name!r} is no finding; expected one of "
                        f"{', '.join(ontology.findings)}")
@@ -114,7 +117,7 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
   return Lexicon(
       read=frozenset(raw["sections"]["read"]), skip=frozenset(raw["sections"]["skip"]),
       terms=Trie(_terms(raw, ontology)), parts=Trie(_parts(raw).items()), pair_names=pair_names,
-      cues=Trie(_cues(raw)), stops=Trie((text, Cue("stop")) for text in raw["stops"]),
+      cues=Trie(_cues(raw).items()), stops=Trie((text, Cue("stop")) for text in raw["stops"]),
       changes=Trie((text, Cue("change", value=change))
                    for change, phrases in raw["change"].items() for text in phrases),
       links=Trie((text, text) for text in raw["links"]),
@@ -124,6 +127,8 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       sizes_mm={name: [tuple(row) for row in rows] for name, rows in raw["sizes_mm"].items()},
       joins=Trie((text, text) for text in raw["joins"]),
       verbs=flat(raw["verbs"]), starters=flat(raw["starters"]), anaphora=flat(raw["anaphora"]),
+      companions=frozenset(raw["companions"]), described=frozenset(raw["described"]),
+      elsewhere={name: frozenset(words) for name, words in raw["elsewhere"].items()},
       descriptive_change=frozenset(raw["descriptive_change"]),
       not_shared=frozenset(raw["not_shared"]))
 
@@ -148,8 +153,8 @@ def _parts(raw: dict) -> dict[str, PairPart]:
   return {phrase: PairPart(tuple(found)) for phrase, found in roles.items()}
 
 
-def _cues(raw: dict) -> list[tuple[str, Cue]]:
-  """Phrases about status; a phrase under "pass" wins over the same one elsewhere."""
+def _cues(raw: dict) -> dict[str, tuple[Cue, ...]]:
+  """Phrases about status. One phrase may look both ways ("resolved"); under "pass" it is nothing."""
   groups = [("negation", "before", Cue("absent", "after")),
             ("negation", "after", Cue("absent", "before")),
             ("negation", "resolved_before", Cue("resolved", "after")),
@@ -158,6 +163,11 @@ def _cues(raw: dict) -> list[tuple[str, Cue]]:
             ("uncertainty", "before", Cue("uncertain", "after")),
             ("uncertainty", "after", Cue("uncertain", "before")),
             ("dropped", "before", Cue("dropped", "after")),
-            ("dropped", "after", Cue("dropped", "before")),
-            ("negation", "pass", Cue("pass")), ("uncertainty", "pass", Cue("pass"))]
-  return [(phrase, cue) for group, key, cue in groups for phrase in raw[group][key]]
+            ("dropped", "after", Cue("dropped", "before"))]
+  cues: dict[str, tuple[Cue, ...]] = {}
+  for group, key, cue in groups:
+    for row in (row for phrase in raw[group][key] for row in expand(phrase)):
+      cues[" ".join(row)] = (*cues.get(" ".join(row), ()), cue)
+  passed = (*raw["negation"]["pass"], *raw["uncertainty"]["pass"])
+  cues.update((" ".join(row), (Cue("pass"),)) for phrase in passed for row in expand(phrase))
+  return cues

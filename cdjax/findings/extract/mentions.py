@@ -50,9 +50,11 @@ def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexi
     for index, polarity in hit.value.pairs:
       if polarity is None or hit.start in used:
         continue
-      # The nearest part before the property ("the heart is enlarged"), then the one after it
-      # ("enlargement of the heart", "low lung volumes").
-      for other in (parts[k - 1:k] if k else []) + parts[k + 1:k + 2]:
+      # The nearest part before the property ("the heart is enlarged", also after another property:
+      # "upper normal or enlarged"), then the one after it ("enlargement of the heart").
+      is_part = lambda other: any(role is None for _, role in other.value.pairs)
+      before = next((other for other in reversed(parts[:k]) if is_part(other)), None)
+      for other in (*((before,) if before else ()), *parts[k + 1:k + 2]):
         if (index, None) in other.value.pairs and _near(hit, other, terms, sentence, lexicon):
           found.append(Mention(lexicon.pair_names[index], hit.start, hit.end,
                                (other.start, other.end), denied=not polarity))
@@ -65,7 +67,8 @@ def _near(prop: Hit, part: Hit, terms: list[Hit], sentence: Sentence, lexicon: L
   """Whether nothing parts a property from its part."""
   first, second = sorted((prop, part), key=lambda hit: hit.start)
   between = range(first.end, second.start)
-  if len(between) > _MAX_BETWEEN or any(hit.start in between for hit in terms):
+  joined = "/" in sentence.gaps[second.start]  # "Pleural scarring/thickening".
+  if len(between) > _MAX_BETWEEN or (any(hit.start in between for hit in terms) and not joined):
     return False
   if part is second:
     # Before its noun a property stands close: "low lung volumes", "enlargement of the heart".

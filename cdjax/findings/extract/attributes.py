@@ -20,6 +20,7 @@ _PREPOSITIONS = frozenset(("in", "at", "within", "of", "over", "overlying", "pro
                            "are", "bilaterally", "noted", "seen", "present", "measuring"))
 # A clause about what is well says nothing of where the next finding is.
 _WELL = frozenset(("clear", "normal", "unremarkable", "limits", "sharp", "intact"))
+_DENIALS = frozenset(("no", "not", "without"))
 _UNITS = {"mm": 1.0, "cm": 10.0}
 _DISTANCE = frozenset(("above", "below", "from", "proximal", "distal", "superior"))
 _MAX_DEGREE_WORDS = 5
@@ -135,8 +136,8 @@ def _attach_places(frame: _Frame, result: list[Attributes]) -> None:
   hits = [hit for hit in frame.lexicon.regions.find(frame.sentence.words, _breaks(frame.sentence))
           if hit.value]
   for k, span in enumerate(frame.spans):
-    mine = [hit for hit in hits if not (hit.start >= span[0] and hit.end <= span[1])
-            and frame.owner(hit.start, hit.end) == k]
+    mine = [hit for hit in hits if frame.owner(hit.start, hit.end) == k
+            and not any(s[0] <= hit.start and hit.end <= s[1] for s in frame.spans)]
     inside = [hit for hit in hits if hit.start >= span[0] and hit.end <= span[1]]
     before = [hit for hit in mine if hit.end <= span[0]]
     after = [hit for hit in mine if hit.start >= span[1]]
@@ -196,9 +197,11 @@ def _is_clause(frame: _Frame, start: int, k: int) -> bool:
 def _attach_degrees(frame: _Frame, result: list[Attributes]) -> None:
   """Severity words: adjectives close before the noun, or what follows its verb or comma."""
   words, gaps = frame.sentence.words, frame.sentence.gaps
+  changes = {i for hit in frame.lexicon.changes.find(words, _breaks(frame.sentence))
+             for i in range(hit.start, hit.end)}
   for hit in frame.lexicon.severities.find(words, _breaks(frame.sentence)):
     k = frame.owner(hit.start, hit.end)
-    if hit.value is None:
+    if hit.value is None or hit.start in changes:  # "Not significantly changed."
       continue
     # Between a part and its property: "the heart is mildly enlarged", "borderline heart size".
     k = next((m for m, mention in enumerate(frame.mentions) if mention.part
@@ -307,7 +310,7 @@ def _apposed(frame: _Frame, k: int) -> bool:
 def _listed(frame: _Frame, start: int, end: int) -> bool:
   """Whether [start, end) is "and", "or" or a slash with an adjective or two at the most."""
   words = frame.sentence.words[start:end]
-  if any("," in gap for gap in frame.sentence.gaps[start + 1:end + 1]):
+  if any("," in gap for gap in frame.sentence.gaps[start:end + 1]) or _DENIALS.intersection(words):
     return False
   slash = any("/" in gap for gap in frame.sentence.gaps[start:end + 1])
   return (len(words) <= 4 and not frame.lexicon.verbs.intersection(words)

@@ -1,8 +1,8 @@
 """The Open-i Indiana collection: one XML file a case, with a report and indexing terms.
 
 `AbstractText` holds the sections of the report; `MeSH/major` holds terms such as
-"Pulmonary Atelectasis/base/left/mild": a heading and qualifiers of place and degree. The terms index
-the case; they are not an annotation of every word.
+"Pulmonary Atelectasis/base/left/mild": a heading and qualifiers of place and degree. The terms
+index the case; they are not an annotation of every word.
 
 Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution and
 retrieval", JAMIA 2016.
@@ -109,6 +109,28 @@ def parse_xml(data: bytes) -> Element:
     raise ValueError(f"not well-formed XML: {expat.ErrorString(error.code)} in line "
                      f"{error.lineno}") from None
   return builder.close()
+
+
+def read_gold(folder: str | Path) -> dict[str, tuple[list[Finding], bool]]:
+  """Case id to its gold findings and whether it has a report.
+
+  Raises:
+    ValueError: no .xml file in the folder or below, a file that is none of this collection, or an
+      id that occurs twice; names the file.
+  """
+  files = sorted(Path(folder).rglob("*.xml"))
+  if not files:
+    raise ValueError(f"{folder}: no .xml file there; expected a folder of Open-i cases")
+  found: dict[str, tuple[list[Finding], bool]] = {}
+  for file in files:
+    try:
+      case = read_case(file)
+    except ValueError as error:
+      raise ValueError(f"{file}: {error}") from None
+    if case.id in found:
+      raise ValueError(f"{file}: id {case.id!r} occurs a second time")
+    found[case.id] = gold_findings(case.terms), bool(case.report.strip())
+  return found
 
 
 def gold_findings(terms: Sequence[str]) -> list[Finding]:

@@ -1,7 +1,7 @@
 """How well extracted findings agree with a gold list: presence, side, zone, severity.
 
-Everything is a ratio of counts summed over reports, so one vector of counts a report gives the value
-and, by resampling reports, the interval (`cdjax.evaluate.bootstrap`).
+Everything is a ratio of counts summed over reports, so one vector of counts a report gives the
+value and, by resampling reports, the interval (`cdjax.evaluate.bootstrap`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,8 @@ def score_findings(predicted: Lists, gold: Lists, *, names: Sequence[str] | None
   if unknown := [name for name in names if name not in get_ontology().findings]:
     raise ValueError(f"names {unknown}; expected names of the ontology")
   ids = sorted(gold)
-  counts = np.array([[_presence(predicted[i], gold[i], name) for name in names] for i in ids], float)
+  counts = np.array([[_presence(predicted[i], gold[i], name) for name in names] for i in ids],
+                    float).reshape(len(ids), len(names), 3)
   result: dict[str, float] = {"reports": len(ids)}
   bound = lambda key, statistic: result.update(_bounded(key, statistic, len(ids), resamples, seed))
   often = counts[:, :, [0, 2]].sum((0, 2)) >= MIN_GOLD_CASES
@@ -79,13 +80,14 @@ def score_findings(predicted: Lists, gold: Lists, *, names: Sequence[str] | None
   return result
 
 
-def _positive(findings: Sequence[Finding], name: str) -> list[Finding]:
+def positive(findings: Sequence[Finding], name: str) -> list[Finding]:
+  """The findings of one name that are present or uncertain."""
   return [f for f in findings if f.name == name and f.status != "absent"]
 
 
 def _presence(predicted: Sequence[Finding], gold: Sequence[Finding], name: str) -> tuple:
   """Whether this is a true positive, a false positive, a false negative."""
-  said, true = bool(_positive(predicted, name)), bool(_positive(gold, name))
+  said, true = bool(positive(predicted, name)), bool(positive(gold, name))
   return said and true, said and not true, true and not said
 
 
@@ -116,7 +118,7 @@ def _verdicts(predicted: Sequence[Finding], gold: Sequence[Finding], names: Sequ
   """How many matched findings of one report are right, and how many were judged."""
   right = judged = 0
   for name in names:
-    said, true = _positive(predicted, name), _positive(gold, name)
+    said, true = positive(predicted, name), positive(gold, name)
     verdict = judge(said, true) if said and true else None
     if verdict is not None:
       right, judged = right + verdict, judged + 1

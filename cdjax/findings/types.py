@@ -96,12 +96,11 @@ def finding_to_dict(finding: Finding) -> dict:
   Returns:
     name, status, severity, laterality, zones, change, evidence; and size_mm where it is stated.
   """
-  values = dataclasses.asdict(finding)
-  if finding.size_mm is None:
-    del values["size_mm"]
-  values["zones"] = list(finding.zones)
-  values["evidence"] = None if finding.evidence is None else list(finding.evidence)
-  return values
+  values = {"name": finding.name, "status": finding.status, "severity": finding.severity,
+            "laterality": finding.laterality, "zones": list(finding.zones),
+            "change": finding.change,
+            "evidence": None if finding.evidence is None else list(finding.evidence)}
+  return values if finding.size_mm is None else {**values, "size_mm": finding.size_mm}
 
 
 def finding_from_dict(values: dict) -> Finding:

@@ -1,9 +1,9 @@
 """Whether a mention is stated, denied, doubted, or only spoken of: cues and how far they reach.
 
 The idea of trigger phrases with a direction and a scope is that of NegEx and ConText (Chapman et
-al., "A simple algorithm for identifying negated findings and diseases in discharge summaries", 2001;
-Harkema et al., "ConText", 2009). The reach here follows the grammar of lists: "no A, B or C" denies
-all three, "no A, there is B" and "no A is seen, small B" only the first.
+al., "A simple algorithm for identifying negated findings and diseases in discharge summaries",
+2001; Harkema et al., "ConText", 2009). The reach here follows the grammar of lists: "no A, B or C"
+denies all three, "no A, there is B" and "no A is seen, small B" only the first.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,9 @@ def _status(mention: Mention, reaching: Sequence[Hit[Cue]], sentence: Sentence) 
   if mention.denied:
     # "Is not normal"; a stray "No" further off does not turn it round.
     close = any(cue.value.kind == ABSENT and 0 <= mention.start - cue.end <= 1 for cue in reaching)
-    return PRESENT if status == ABSENT and close else ABSENT if status in (PRESENT, ABSENT) else status
+    if status in (PRESENT, ABSENT):
+      return PRESENT if status == ABSENT and close else ABSENT
+    return status
   if status == PRESENT and sentence.end == "?":
     return UNCERTAIN
   return status
@@ -98,10 +100,10 @@ def _near(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence
     between = sentence.words[at:other.start]
     gaps = sentence.gaps[at + (at == cue.end):other.start + 1]
     if at == cue.end:
-      if any("," in gap or ";" in gap for gap in gaps) or {"and", "with"} & set(between):
-        # "Probable small, loculated effusion" goes on over the comma between adjectives.
-        if {"and", "with"} & set(between) or lexicon.verbs & set(between):
-          return False
+      # "Probable small, loculated effusion" goes on over the comma between adjectives.
+      if {"and", "with"} & set(between) or (
+          any("," in gap for gap in gaps) and lexicon.verbs & set(between)):
+        return False
     elif not (_COORDINATORS & set(between) or any("/" in gap for gap in gaps)
               or {"versus", "vs"} & set(between)):
       return False
@@ -152,7 +154,7 @@ def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
   """
   words, gaps = sentence.words, sentence.gaps
   for i in range(mention.end, cue.start):
-    if words[i] in lexicon.verbs and not (i >= cue.start - 2):
+    if words[i] in lexicon.verbs and i < cue.start - 2:
       return False
   between = [other for other in mentions if mention.end <= other.start < cue.start]
   if not between:
@@ -171,7 +173,7 @@ def _doubt_alternatives(result: list[tuple[str, list[Hit[Cue]]]], sentence: Sent
   for k in range(len(mentions) - 1):
     first, second = mentions[k], mentions[k + 1]
     between = sentence.words[first.end:second.start]
-    if {"or", "versus", "vs"} & set(between) and len(between) <= 6:
-      if {statuses[k], statuses[k + 1]} <= {PRESENT, UNCERTAIN} and not first.denied:
-        statuses[k] = statuses[k + 1] = UNCERTAIN
+    alternatives = {"or", "versus", "vs"} & set(between) and len(between) <= 6
+    if alternatives and {statuses[k], statuses[k + 1]} <= {PRESENT, UNCERTAIN}:
+      statuses[k] = statuses[k + 1] = UNCERTAIN
   return [(status, cues) for status, (_, cues) in zip(statuses, result, strict=True)]

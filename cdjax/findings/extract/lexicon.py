@@ -154,7 +154,7 @@ def _parts(raw: dict) -> dict[str, PairPart]:
 
 
 def _cues(raw: dict) -> dict[str, tuple[Cue, ...]]:
-  """Phrases about status. One phrase may look both ways ("resolved"); under "pass" it is nothing."""
+  """Phrases about status; one may look both ways ("resolved"), under "pass" it says nothing."""
   groups = [("negation", "before", Cue("absent", "after")),
             ("negation", "after", Cue("absent", "before")),
             ("negation", "resolved_before", Cue("resolved", "after")),

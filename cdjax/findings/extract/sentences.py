@@ -9,7 +9,8 @@ from cdjax.findings.extract.lexicon import Lexicon
 _REMOVED = re.compile(r"x{3,}|_{2,}|\[\*\*.*?\*\*\]", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 # A title ends in a colon and stands at the start of a line or after a full stop.
-_TITLE = re.compile(r"(?:^|(?<=[.?!\n]))[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:(?!\d)", re.MULTILINE)
+_TITLE = re.compile(r"(?:^|(?<=[.?!\n]))[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:(?!\d)",
+                    re.MULTILINE)
 # A full stop inside "1.2 cm" ends nothing; "disease.No effusion" does. A line ends a sentence where
 # the next one is empty, a list item or a title.
 _END = re.compile(r"[.?!](?=\s|$|[A-Z])|;|\n(?=\s*(?:\n|[-*•]|\d+[.)]\s))")

@@ -12,7 +12,7 @@ from cdjax.findings.ontology import get_ontology
 _UNITS = {"mm": 1.0, "cm": 10.0}
 # "3 cm above the carina" is no size.
 _DISTANCE = frozenset(("above", "below", "from", "proximal", "distal", "superior"))
-_MAX_DEGREE_WORDS = 5
+_MAX_DEGREE_WORDS = 6
 
 
 def attach(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon,
@@ -68,7 +68,7 @@ def _attach_degrees(frame: Frame, result: list[Attributes]) -> None:
           words[i] for i in between)
     elif hit.start >= end:
       between = range(end, hit.start)
-      fits = len(between) <= _MAX_DEGREE_WORDS + 3 and (
+      fits = len(between) <= _MAX_DEGREE_WORDS + 2 and (
           bool(frame.lexicon.verbs.intersection(words[i] for i in between))
           or "," in gaps[hit.start] or "(" in gaps[hit.start]
           or not between) and not WELL.intersection(words[i] for i in between)

@@ -36,7 +36,7 @@ def attach(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon,
     share(frame, result, own, k)
   if mentions and earlier and not result[0].placed:
     before = sentence.words[:mentions[0].start]
-    explains = bool(before) and before[0] in lexicon.anaphora and any(
+    explains = bool(lexicon.anaphora.intersection(before[:2])) and any(
         link < mentions[0].start for link in frame.links)
     if explains or lexicon.companions.intersection(before):
       result[0].sides, result[0].zones = earlier.sides, earlier.zones

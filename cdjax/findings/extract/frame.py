@@ -23,6 +23,7 @@ class Attributes:
     size_mm: or None.
     change: or None.
     first, last: the words [first, last) that were used.
+    explains: it says what the finding before it is, or is listed with one that does.
   """
 
   sides: frozenset[str] = frozenset()
@@ -32,6 +33,7 @@ class Attributes:
   change: str | None = None
   first: int = 0
   last: int = 0
+  explains: bool = False
 
   @property
   def placed(self) -> bool:

@@ -50,7 +50,8 @@ class Lexicon:
     cues: phrase to `Cue`.
     stops, changes: more cues, looked up apart because they may lie inside another.
     links: phrases that explain what was named before them by what follows.
-    regions: phrase to (side or "", zone or ""); None for words that only look like a place.
+    regions: phrase to (side or "", zone or ""), where the side "plural" means both unless one is
+      named; None for words that only look like a place.
     severities: phrase to value in [0, 1], or None for a word without grade.
     sizes_mm: finding name to rising (diameter below, severity).
     joins, verbs, starters, anaphora: single words and word rows, see the methods that use them.

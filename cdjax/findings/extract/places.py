@@ -6,6 +6,7 @@ A list shares its place ("left basilar atelectasis or pneumonia"), and so does a
 ("opacity in the left base, likely pneumonia").
 """
 
+from cdjax.core.types import SIDES
 from cdjax.findings.extract.frame import Attributes, Frame
 from cdjax.findings.extract.phrases import Hit
 
@@ -25,6 +26,7 @@ def attach_places(frame: Frame, result: list[Attributes]) -> None:
     inside = [hit for hit in hits if hit.start >= span[0] and hit.end <= span[1]]
     before = [hit for hit in mine if hit.end <= span[0]]
     after = [hit for hit in mine if hit.start >= span[1]]
+    plural = False
     for group in (inside, _chunk(frame, before[::-1], k), _chunk(frame, after, k)):
       sides = frozenset(s for hit in group for s in _sides(hit.value[0]))
       zones = frozenset(hit.value[1] for hit in group if hit.value[1])
@@ -33,10 +35,14 @@ def attach_places(frame: Frame, result: list[Attributes]) -> None:
           result[k].used(hit.start, hit.end)
       result[k].sides = result[k].sides or sides
       result[k].zones = result[k].zones or zones
+      # "Lower lobes" are both, unless a side is named: "right middle and lower lobes".
+      plural = plural or any(hit.value[0] == "plural" for hit in group)
+    if plural and not result[k].sides:
+      result[k].sides = frozenset(SIDES)
 
 
 def _sides(side: str) -> tuple[str, ...]:
-  return ("left", "right") if side == "bilateral" else (side,) if side else ()
+  return SIDES if side == "bilateral" else (side,) if side in SIDES else ()
 
 
 def _chunk(frame: Frame, hits: list[Hit], k: int) -> list[Hit]:
@@ -54,11 +60,11 @@ def _chunk(frame: Frame, hits: list[Hit], k: int) -> list[Hit]:
       break
     if hit.end <= span[0] and commas:
       # Behind a comma a place only fills in what is still open: "on the left, in the upper zone".
-      what = {"side"} if hit.value[0] else set()
+      what = {"side"} if _sides(hit.value[0]) else set()
       what |= {"zone"} if hit.value[1] else set()
       if what & said and not _only_list(frame, low, high):
         continue
-    said |= ({"side"} if hit.value[0] else set()) | ({"zone"} if hit.value[1] else set())
+    said |= ({"side"} if _sides(hit.value[0]) else set()) | ({"zone"} if hit.value[1] else set())
     kept.append(hit)
   return kept
 
@@ -86,17 +92,21 @@ def share(frame: Frame, result: list[Attributes], own: list[bool], k: int) -> No
   if k:
     theirs = frame.spans[k - 1]
     linked = (any(theirs[1] <= link < mine[0] for link in frame.links)
-              or _apposed(frame, k) or frame.lexicon.companions.intersection(
-                  frame.sentence.words[theirs[1]:mine[0]]))
-    if result[k - 1].placed and (linked or (_listed(frame, theirs[1], mine[0])
-                                            and name not in frame.lexicon.not_shared)):
+              or _apposed(frame, k) or _compound(frame, theirs[1], mine[0])
+              or frame.lexicon.companions.intersection(frame.sentence.words[theirs[1]:mine[0]]))
+    listed = _listed(frame, theirs[1], mine[0])
+    # Of explanations in a list each is where the first is: "opacities, likely pneumonia or edema".
+    result[k].explains = linked or (listed and result[k - 1].explains)
+    if result[k - 1].placed and (result[k].explains
+                                 or (listed and name not in frame.lexicon.not_shared)):
       result[k].sides, result[k].zones = result[k - 1].sides, result[k - 1].zones
       return
   if k + 1 < len(result) and own[k + 1] and name not in frame.lexicon.not_shared:
     other = frame.spans[k + 1]
     # "Atelectasis and effusion on the left": the place follows both.
     follows = result[k + 1].last > other[1] and result[k + 1].first >= other[0]
-    linked = any(mine[1] <= link < other[0] for link in frame.links)
+    linked = (any(mine[1] <= link < other[0] for link in frame.links)
+              or _compound(frame, mine[1], other[0]))
     if follows and (linked or _listed(frame, mine[1], other[0])):
       result[k].sides, result[k].zones = result[k + 1].sides, result[k + 1].zones
 
@@ -111,11 +121,17 @@ def _apposed(frame: Frame, k: int) -> bool:
           and not frame.lexicon.verbs.intersection(frame.sentence.words[start:end]))
 
 
+def _compound(frame: Frame, start: int, end: int) -> bool:
+  """"Fibronodular scarring", "fibrotic appearing opacity": nothing but a word parts two nouns."""
+  return (end - start <= 1 and not any(start <= mark <= end for mark in frame.marks)
+          and not _DENIALS.intersection(frame.sentence.words[start:end]))
+
+
 def _listed(frame: Frame, start: int, end: int) -> bool:
-  """Whether [start, end) is "and", "or" or a slash with an adjective or two at the most."""
+  """Whether [start, end) is "and", "or", "with" or a slash, with a few adjectives."""
   words = frame.sentence.words[start:end]
   if any("," in gap for gap in frame.sentence.gaps[start:end + 1]) or _DENIALS.intersection(words):
     return False
   slash = any("/" in gap for gap in frame.sentence.gaps[start:end + 1])
   return (len(words) <= 4 and not frame.lexicon.verbs.intersection(words)
-          and (slash or bool({"and", "or"} & set(words[:2]))))
+          and (slash or bool({"and", "or", "with"} & set(words[:2]))))

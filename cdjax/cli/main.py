@@ -42,6 +42,7 @@ the way through:
   cdjax quickstart --workdir demo
   cdjax counterfactual --workdir demo --image xray.png --findings "large left pleural effusion"
 
+  cdjax extract --input reports.csv --output findings.jsonl
   cdjax prepare --images folder --manifest list.csv --output data
   cdjax train --config configs/NAME.py --workdir run --config.data.path=data
   cdjax counterfactual --workdir run --image xray.dcm --add "mild right lower consolidation"

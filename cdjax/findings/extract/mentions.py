@@ -48,7 +48,7 @@ def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexi
   found, used = [], set()
   for k, hit in enumerate(parts):
     for index, polarity in hit.value.pairs:
-      if polarity is None or hit.start in used:
+      if polarity is None or (hit.start, index) in used:
         continue
       # The nearest part before the property ("the heart is enlarged", also after another property:
       # "upper normal or enlarged"), then the one after it ("enlargement of the heart").
@@ -58,7 +58,7 @@ def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexi
         if (index, None) in other.value.pairs and _near(hit, other, terms, sentence, lexicon):
           found.append(Mention(lexicon.pair_names[index], hit.start, hit.end,
                                (other.start, other.end), denied=not polarity))
-          used.add(hit.start)
+          used.add((hit.start, index))
           break
   return found
 

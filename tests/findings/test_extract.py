@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cdjax.findings import Finding, get_ontology, parse_findings, render_findings
 from cdjax.findings.extract import BACKENDS, extract_findings, make_backend
@@ -84,6 +86,54 @@ def test_mentions_of_a_report_become_one_entry_a_side(report, said):
 def test_nothing_to_read_is_no_finding():
   for report in ("", " \n", "XXXX XXXX.", "___", "The lungs.", "1. 2. 3.", "::,,;;..", "HISTORY:"):
     assert extract_findings(report) == []
+
+
+# A report's word for them is the general finding; "fissure" alone is anatomy.
+GENERAL = {"lobar_atelectasis": "atelectasis", "round_atelectasis": "atelectasis",
+           "rib_fracture": "fracture", "clavicle_fracture": "fracture",
+           "infiltration": "lung_opacity"}
+ENTRIES = [entry for entry in get_ontology().findings.values() if entry.name != "fissure"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_name_of_the_ontology_is_read(entry):
+  name = GENERAL.get(entry.name, entry.name)
+  for text, said in ((f"{entry.label}.", Finding(name)),
+                     (f"There is no {entry.label}.", Finding(name, "absent")),
+                     (f"Possible {entry.label}.", Finding(name, "uncertain")),
+                     (f"Severe {entry.label} is seen.", Finding(name, severity=0.9)),
+                     (f"New {entry.label}.", Finding(name, change="new")),
+                     (f"The {entry.label} has resolved.", Finding(name, "absent",
+                                                                  change="resolved"))):
+    assert extract_findings(text) == [said], text
+  if entry.side:
+    assert extract_findings(f"{entry.label} on the left.") == [Finding(name, laterality="left")]
+    assert extract_findings(f"Right {entry.label}.") == [Finding(name, laterality="right")]
+
+
+_WORDS = sorted({word for text, _ in SENTENCES for word in text.split()})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.text(max_size=200),
+                 st.lists(st.sampled_from(_WORDS), max_size=40).map(" ".join)))
+def test_any_text_gives_findings_with_evidence_in_it(text):
+  for finding in extract_findings(text):
+    start, end = finding.evidence
+    assert text[start:end].strip() == text[start:end] != ""
+
+
+@pytest.mark.parametrize("piece", ["effusion and ", "(small left effusion, ", "\n", "[**", "no ",
+                                   ". ", "1 mm ", "a: "])
+def test_time_grows_with_the_length_and_not_faster(piece):
+  def seconds(n):
+    start = time.process_time()
+    extract_findings(piece * n)
+    return time.process_time() - start
+
+  seconds(10)
+  # Quadratic would be a hundredfold.
+  assert seconds(6_000) < 40 * seconds(600) + 0.2
 
 
 def test_removed_identifiers_do_not_move_the_evidence():

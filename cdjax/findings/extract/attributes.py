@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cdjax.core.types import SIDES
 from cdjax.findings.extract.frame import Attributes, Frame, make_frame
 from cdjax.findings.extract.lexicon import Lexicon
 from cdjax.findings.extract.mentions import Mention
@@ -50,6 +51,8 @@ def _attach_degrees(frame: Frame, result: list[Attributes]) -> None:
   words, gaps = frame.sentence.words, frame.sentence.gaps
   changes = {i for hit in frame.lexicon.changes.find(words, frame.breaks)
              for i in range(hit.start, hit.end)}
+  sides = {hit.start: hit.value[0] for hit in frame.lexicon.regions.find(words, frame.breaks)
+           if hit.value and hit.value[0] in SIDES}
   for hit in frame.lexicon.severities.find(words, frame.breaks):
     k = frame.owner(hit.start, hit.end)
     if hit.value is None or hit.start in changes:  # "Not significantly changed."
@@ -59,7 +62,11 @@ def _attach_degrees(frame: Frame, result: list[Attributes]) -> None:
               and frame.spans[m][0] <= hit.start and hit.end <= frame.spans[m][1]
               and (words[hit.start] == "borderline"
                    or not mention.start <= hit.start < mention.end)), k)
-    if k is None or result[k].severity is not None:
+    if k is None:
+      continue
+    if hit.value is not None and hit.end in sides and hit.end <= frame.spans[k][0]:
+      result[k].by_side[sides[hit.end]] = hit.value
+    if result[k].severity is not None:
       continue
     mention, (start, end) = frame.mentions[k], frame.spans[k]
     if hit.end <= start:

@@ -23,6 +23,7 @@ class Attributes:
     size_mm: or None.
     change: or None.
     first, last: the words [first, last) that were used.
+    by_side: severities that differ between the sides: "small left and large right effusions".
     explains: it says what the finding before it is, or is listed with one that does.
   """
 
@@ -34,6 +35,7 @@ class Attributes:
   first: int = 0
   last: int = 0
   explains: bool = False
+  by_side: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def placed(self) -> bool:

@@ -7,6 +7,7 @@ Sections that state findings are split into sentences; each sentence's mentions 
 
 from cdjax.findings.extract.assertion import DROPPED, assert_mentions
 from cdjax.findings.extract.attributes import attach
+from cdjax.findings.extract.frame import Attributes
 from cdjax.findings.extract.lexicon import get_lexicon
 from cdjax.findings.extract.mentions import find_mentions
 from cdjax.findings.extract.merge import Statement, merge
@@ -41,9 +42,18 @@ def extract_findings(report: str) -> list[Finding]:
           continue
         for cue in cues:
           said.used(cue.start, cue.end)
-        statements.append(Statement(
-            mention.name, status, said.sides, said.zones, said.severity, said.size_mm, said.change,
-            (sentence.spans[said.first][0], sentence.spans[said.last - 1][1])))
+        statements += _statements(mention.name, status, said, (
+            sentence.spans[said.first][0], sentence.spans[said.last - 1][1]))
         if said.placed and status in ("present", "uncertain"):
           earlier = said
   return merge(statements, lexicon)
+
+
+def _statements(name: str, status: str, said: Attributes, evidence: tuple[int, int]
+                ) -> list[Statement]:
+  """What one mention states: one thing, or one for each side where their severities differ."""
+  sides = [(said.sides, said.severity)]
+  if len(said.by_side) == 2:
+    sides = [(frozenset((side,)), severity) for side, severity in said.by_side.items()]
+  return [Statement(name, status, side, said.zones, severity, said.size_mm, said.change, evidence)
+          for side, severity in sides]

@@ -6,14 +6,16 @@ import re
 from cdjax.findings.extract.lexicon import Lexicon
 
 # Marks that stand for what was removed to protect the patient.
-_REMOVED = re.compile(r"x{3,}|_{2,}|\[\*\*.*?\*\*\]", re.IGNORECASE)
+_REMOVED = re.compile(r"x{3,}|_{2,}|\[\*\*.{0,80}?\*\*\]", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 # A title ends in a colon and stands at the start of a line or after a full stop.
 _TITLE = re.compile(r"(?:^|(?<=[.?!\n]))[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:(?!\d)",
                     re.MULTILINE)
 # A full stop inside "1.2 cm" ends nothing; "disease.No effusion" does. A line ends a sentence where
 # the next one is empty, a list item or a title.
-_END = re.compile(r"[.?!](?=\s|$|[A-Z])|;|\n(?=\s*(?:\n|[-*•]|\d+[.)]\s))")
+_END = re.compile(r"[.?!](?=\s|$|[A-Z])|;|\n(?=[ \t]*(?:\n|[-*•]|\d+[.)]\s))")
+# Nobody speaks so long without a full stop; text that does is cut, so that time stays linear.
+_MAX_WORDS = 150
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +63,16 @@ def read_sentences(text: str, start: int, end: int) -> list[Sentence]:
           (len(plain), len(plain), "")]
   sentences, begin = [], 0
   for stop, after, mark in cuts:
-    sentence = _read_words(plain, begin, stop, start, mark)
-    if sentence.words:
-      sentences.append(sentence)
+    sentences += _cut(_read_words(plain, begin, stop, start, mark))
     begin = after
   return sentences
+
+
+def _cut(sentence: Sentence) -> list[Sentence]:
+  """The sentence in pieces of at most `_MAX_WORDS`; none for no words."""
+  pieces = [slice(i, i + _MAX_WORDS) for i in range(0, len(sentence.words), _MAX_WORDS)]
+  return [Sentence(sentence.words[p], sentence.spans[p], sentence.gaps[p], sentence.end)
+          for p in pieces]
 
 
 def _read_words(plain: str, begin: int, stop: int, offset: int, mark: str) -> Sentence:

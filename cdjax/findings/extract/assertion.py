@@ -17,6 +17,7 @@ PRESENT, ABSENT, UNCERTAIN, RESOLVED, DROPPED = ("present", "absent", "uncertain
                                                  "dropped")
 # Where several cues reach one mention, the first of these holds.
 _ORDER = (DROPPED, RESOLVED, ABSENT, UNCERTAIN)
+_DENIALS = frozenset(("no", "not", "without", "neither"))
 _COORDINATORS = {"or", "nor"}
 
 
@@ -153,6 +154,8 @@ def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
   subject of the cue starts anew ("small effusion, pneumothorax is not seen").
   """
   words, gaps = sentence.words, sentence.gaps
+  if words[cue.start] == "no" and cue.end - cue.start == 1 and ":" not in gaps[cue.start]:
+    return False  # "Effusion: no."
   for i in range(mention.end, cue.start):
     if words[i] in lexicon.verbs and i < cue.start - 2:
       return False
@@ -170,6 +173,8 @@ def _doubt_alternatives(result: list[tuple[str, list[Hit[Cue]]]], sentence: Sent
                         mentions: Sequence[Mention]) -> list[tuple[str, list[Hit[Cue]]]]:
   """"Atelectasis or scarring", "A versus B": of two stated alternatives neither is sure."""
   statuses = [status for status, _ in result]
+  if _DENIALS.intersection(sentence.words[:mentions[0].start] if mentions else ()):
+    return result  # "No change in A or B": the "or" is that of a denial.
   for k in range(len(mentions) - 1):
     first, second = mentions[k], mentions[k + 1]
     between = sentence.words[first.end:second.start]

@@ -112,6 +112,8 @@ def _attach_changes(frame: Frame, result: list[Attributes]) -> None:
   """Change since an earlier image."""
   words = frame.sentence.words
   for hit in frame.lexicon.changes.find(words, frame.breaks):
+    if hit.value.kind == "pass":
+      continue
     k = frame.owner(hit.start, hit.end)
     inside = [m for m, span in enumerate(frame.spans) if span[0] <= hit.start < span[1]]
     k = inside[0] if inside else k
@@ -124,7 +126,11 @@ def _attach_changes(frame: Frame, result: list[Attributes]) -> None:
         and mention.name in frame.lexicon.descriptive_change and "interval" not in words[:hit.end]):
       continue
     between = range(hit.end, start) if hit.end <= start else range(end, hit.start)
-    if any(i in frame.stops for i in between) or WELL.intersection(words[i] for i in between):
+    # "Markings are increased, which may be edema"; "enlarged but stable" is one statement.
+    parted = hit.end <= start and any("," in frame.sentence.gaps[i]
+                                      for i in range(hit.end, start + 1))
+    stopped = any(stop in between and stop + 1 != hit.start for stop in frame.stops)
+    if parted or stopped or WELL.intersection(words[i] for i in between):
       continue
     if result[k].change is None:
       result[k].change = hit.value.value

@@ -119,8 +119,9 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       read=frozenset(raw["sections"]["read"]), skip=frozenset(raw["sections"]["skip"]),
       terms=Trie(_terms(raw, ontology)), parts=Trie(_parts(raw).items()), pair_names=pair_names,
       cues=Trie(_cues(raw).items()), stops=Trie((text, Cue("stop")) for text in raw["stops"]),
-      changes=Trie((text, Cue("change", value=change))
-                   for change, phrases in raw["change"].items() for text in phrases),
+      changes=Trie([*((text, Cue("change", value=change))
+                      for change, phrases in raw["change"].items() for text in phrases),
+                    *((text, Cue("pass")) for text in raw["pass_change"])]),
       links=Trie((text, text) for text in raw["links"]),
       regions=Trie([*((text, tuple(place)) for text, place in raw["regions"].items()),
                     *((text, None) for text in raw["pass_regions"])]),

@@ -21,6 +21,8 @@ examples:
 
 import argparse
 
+from cdjax.cli.arguments import column
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
@@ -28,17 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--output", metavar="FILE", help="the .jsonl file to make")
   parser.add_argument("--backend", default="rules", metavar="NAME",
                       help="who reads the reports, see above (default: %(default)s)")
-  parser.add_argument("--columns", nargs="+", type=_column, default=[], metavar="FIELD=COLUMN",
+  parser.add_argument("--columns", nargs="+", type=column, default=[], metavar="FIELD=COLUMN",
                       help="columns of other names: id=STUDY report=TEXT")
   parser.add_argument("--compare", nargs=2, metavar=("A", "B"),
                       help="instead: how far two findings files of the same reports agree")
-
-
-def _column(text: str) -> tuple[str, str]:
-  field, equals, column = text.partition("=")
-  if not (field and equals and column):
-    raise argparse.ArgumentTypeError(f"{text!r}; expected FIELD=COLUMN")
-  return field, column
 
 
 def run(args: argparse.Namespace) -> int:

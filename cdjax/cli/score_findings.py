@@ -12,6 +12,8 @@ examples:
 
 import argparse
 
+from cdjax.cli.arguments import name_list
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
@@ -19,17 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   gold = parser.add_mutually_exclusive_group(required=True)
   gold.add_argument("--gold", metavar="FILE", help="the truth, in the same form")
   gold.add_argument("--openi", metavar="DIR", help="the truth: a folder of Open-i .xml files")
-  parser.add_argument("--names", type=_names, default=None, metavar="A,B,C",
+  parser.add_argument("--names", type=name_list, default=None, metavar="A,B,C",
                       help="findings to score (default: all that either file lists; with --openi "
                       "the twenty that its terms stand for)")
   parser.add_argument("--resamples", type=int, default=1000, metavar="N",
                       help="of the bootstrap; 0: no intervals (default: %(default)s)")
   parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
   parser.add_argument("--json", metavar="FILE", help="also write all numbers to this file")
-
-
-def _names(text: str) -> tuple[str, ...]:
-  return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def run(args: argparse.Namespace) -> int:

@@ -75,6 +75,10 @@ def test_only_sections_that_state_findings_are_read(report, said):
   ("Possible nodule. IMPRESSION: Left nodule.", [Finding("nodule", laterality="left")]),
   ("No large effusion. There may be a small effusion.",
    [Finding("pleural_effusion", "uncertain", severity=0.35)]),
+  ("No left effusion. Small right effusion.",
+   [Finding("pleural_effusion", "absent", laterality="left"),
+    Finding("pleural_effusion", severity=0.35, laterality="right")]),
+  ("No left effusion. Effusion is seen.", [Finding("pleural_effusion")]),
   ("No left effusion. No right effusion.", [Finding("pleural_effusion", "absent")]),
   ("Apical mass. The mass measures 40 mm. Mass at the left base.",
    [Finding("mass", severity=0.6, size_mm=40, laterality="left", zones=("upper", "lower"))]),
@@ -137,7 +141,7 @@ def test_time_grows_with_the_length_and_not_faster(piece):
 
 
 def test_removed_identifiers_do_not_move_the_evidence():
-  text = "XXXX ___ [**Hospital 12**] shows a mass."
+  text = "İ XXXX ___ [**Hospital 12**] shows a mass."  # A letter that is two in lower case.
   (finding,) = extract_findings(text)
   assert text[slice(*finding.evidence)] == "mass"
 

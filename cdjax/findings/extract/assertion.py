@@ -18,6 +18,11 @@ PRESENT, ABSENT, UNCERTAIN, RESOLVED, DROPPED = ("present", "absent", "uncertain
 # Where several cues reach one mention, the first of these holds.
 _ORDER = (DROPPED, RESOLVED, ABSENT, UNCERTAIN)
 _DENIALS = frozenset(("no", "not", "without", "neither"))
+# "Is likely" ends what it says, or goes on with a place or a reason.
+_PREDICATES = frozenset(("likely", "probable", "possible", "questionable", "suspected",
+                         "uncertain"))
+_FOLLOWING = frozenset(("in", "at", "on", "and", "or", "but", "given", "as", "if", "although",
+                        "though", "however", "with", "within", "along", "here"))
 _COORDINATORS = {"or", "nor"}
 
 
@@ -54,13 +59,18 @@ def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Le
 def _status(mention: Mention, reaching: Sequence[Hit[Cue]], sentence: Sentence) -> str:
   """What the cues that reach a mention make of it."""
   kinds = {cue.value.kind for cue in reaching}
+  # "After removal of the tube without recurrent pneumothorax": the nearer one of two holds.
+  before = [cue for cue in reaching
+            if cue.value.where == "after" and cue.value.kind in (RESOLVED, ABSENT)]
+  if before and max(before, key=lambda cue: cue.start).value.kind == ABSENT:
+    kinds -= {cue.value.kind for cue in before if cue.value.kind == RESOLVED}
   if ABSENT in kinds and UNCERTAIN in kinds and _doubt_after_denial(mention, reaching):
     return UNCERTAIN
   status = next((kind for kind in _ORDER if kind in kinds), PRESENT)
   if mention.denied:
     # "Is not normal"; a stray "No" further off does not turn it round.
     close = any(cue.value.kind == ABSENT and 0 <= mention.start - cue.end <= 1 for cue in reaching)
-    if status in (PRESENT, ABSENT):
+    if status in (PRESENT, ABSENT, UNCERTAIN):  # "Probably normal" is as good as normal.
       return PRESENT if status == ABSENT and close else ABSENT
     return status
   if status == PRESENT and sentence.end == "?":
@@ -156,6 +166,9 @@ def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
   words, gaps = sentence.words, sentence.gaps
   if words[cue.start] == "no" and cue.end - cue.start == 1 and ":" not in gaps[cue.start]:
     return False  # "Effusion: no."
+  if (words[cue.end - 1] in _PREDICATES and cue.end < len(words) and not gaps[cue.end]
+      and words[cue.end] not in _FOLLOWING):
+    return False  # "…, which is likely normal" says nothing of what stands before.
   for i in range(mention.end, cue.start):
     if words[i] in lexicon.verbs and i < cue.start - 2:
       return False

@@ -46,9 +46,18 @@ def merge(statements: Sequence[Statement], lexicon: Lexicon) -> list[Finding]:
     stated = [s for s in mine if s.status in ("present", "uncertain")]
     if stated:
       findings += [_finding(group, lexicon) for group in _by_side(stated)]
+      findings += _other_side(mine, stated)
     else:
       findings.append(_absent(mine))
   return sorted(findings, key=lambda finding: finding.evidence)
+
+
+def _other_side(mine: Sequence[Statement], stated: Sequence[Statement]) -> list[Finding]:
+  """What is denied of the other side: "no left effusion, small right effusion"."""
+  taken = frozenset().union(*(s.sides for s in stated))
+  denied = [s for s in mine if s.status in ("absent", "resolved") and s.sides
+            and not s.sides & taken]
+  return [_absent(denied)] if denied and all(s.sides for s in stated) else []
 
 
 def _by_side(stated: Sequence[Statement]) -> list[list[Statement]]:

@@ -7,13 +7,13 @@ from cdjax.findings.extract.lexicon import Lexicon
 
 # Marks that stand for what was removed to protect the patient.
 _REMOVED = re.compile(r"x{3,}|_{2,}|\[\*\*.{0,80}?\*\*\]", re.IGNORECASE)
-_WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
+_WORD = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?")
 # A title ends in a colon and stands at the start of a line or after a full stop.
 _TITLE = re.compile(r"(?:^|(?<=[.?!\n]))[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:(?!\d)",
                     re.MULTILINE)
-# A full stop inside "1.2 cm" ends nothing; "disease.No effusion" does. A line ends a sentence where
-# the next one is empty, a list item or a title.
-_END = re.compile(r"[.?!](?=\s|$|[A-Z])|;|\n(?=[ \t]*(?:\n|[-*•]|\d+[.)]\s))")
+# A full stop inside "1.2 cm" ends nothing, nor that of "vs."; "disease.No effusion" has one that
+# does. A line ends a sentence where the next one is empty, a list item or a title.
+_END = re.compile(r"(?<!\b[Vv][Ss])[.?!](?=\s|$|[A-Z])|;|\n(?=[ \t]*(?:\n|[-*•]|\d+[.)]\s))")
 # Nobody speaks so long without a full stop; text that does is cut, so that time stays linear.
 _MAX_WORDS = 150
 
@@ -43,7 +43,7 @@ def read_sections(text: str, lexicon: Lexicon) -> list[tuple[int, int]]:
   """
   spans, start, reading = [], 0, True
   for match in _TITLE.finditer(text):
-    title = " ".join(_WORD.findall(match[1].lower()))
+    title = " ".join(_WORD.findall(match[1])).lower()
     known = title in lexicon.read or title in lexicon.skip
     if known:
       if reading:
@@ -78,8 +78,8 @@ def _cut(sentence: Sentence) -> list[Sentence]:
 def _read_words(plain: str, begin: int, stop: int, offset: int, mark: str) -> Sentence:
   """The words of `plain[begin:stop]`, whose first character is the report's `offset`."""
   words, spans, gaps, last = [], [], [], begin
-  for match in _WORD.finditer(plain[begin:stop].lower()):
-    words.append(match[0])
+  for match in _WORD.finditer(plain[begin:stop]):
+    words.append(match[0].lower())
     spans.append((offset + begin + match.start(), offset + begin + match.end()))
     gaps.append("".join(plain[last:begin + match.start()].split()))
     last = begin + match.end()

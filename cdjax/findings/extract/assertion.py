@@ -188,6 +188,9 @@ def _doubt_alternatives(result: list[tuple[str, list[Hit[Cue]]]], sentence: Sent
   statuses = [status for status, _ in result]
   if _DENIALS.intersection(sentence.words[:mentions[0].start] if mentions else ()):
     return result  # "No change in A or B": the "or" is that of a denial.
+  for k, mention in enumerate(mentions):  # "Atelectasis versus aspiration": the other is no name.
+    if sentence.words[mention.end:mention.end + 1] in (("versus",), ("vs",)):
+      statuses[k] = UNCERTAIN if statuses[k] == PRESENT else statuses[k]
   for k in range(len(mentions) - 1):
     first, second = mentions[k], mentions[k + 1]
     between = sentence.words[first.end:second.start]

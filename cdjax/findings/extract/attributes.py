@@ -33,6 +33,8 @@ def attach(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon,
   _attach_sizes(frame, result)
   _attach_changes(frame, result)
   own = [attributes.placed for attributes in result]
+  for k in range(1, len(mentions)):
+    _share_degree(frame, result, k)
   for k in range(len(mentions)):
     share(frame, result, own, k)
   if mentions and earlier and not result[0].placed:
@@ -84,6 +86,18 @@ def _attach_degrees(frame: Frame, result: list[Attributes]) -> None:
     if fits:
       result[k].severity = hit.value
       result[k].used(hit.start, hit.end)
+
+
+def _share_degree(frame: Frame, result: list[Attributes], k: int) -> None:
+  """"Minimal atelectasis or scarring": the adjective is that of both, if it can be."""
+  first, second = frame.spans[k - 1], frame.spans[k]
+  between = frame.sentence.words[first[1]:second[0]]
+  gap = "".join(frame.sentence.gaps[first[1]:second[0] + 1])
+  known = get_ontology().findings
+  scales = {known[frame.mentions[m].name].scale for m in (k - 1, k)}
+  if (result[k].severity is None and len(scales) == 1 and "," not in gap
+      and (between in (("or",), ("and", "or")) or (not between and gap == "/"))):
+    result[k].severity = result[k - 1].severity
 
 
 def _attach_sizes(frame: Frame, result: list[Attributes]) -> None:

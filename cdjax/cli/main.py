@@ -21,6 +21,8 @@ from cdjax.cli.overrides import PREFIX
 COMMANDS = {
   "quickstart": ("cdjax.cli.quickstart", "the whole method on a phantom, in a quarter of an hour"),
   "prepare": ("cdjax.cli.prepare", "turn a folder of radiographs and a manifest into a data set"),
+  "extract": ("cdjax.cli.extract", "turn radiology reports into structured findings"),
+  "score-findings": ("cdjax.cli.score_findings", "score extracted findings against a gold list"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model on the phantom's exact answers"),
@@ -41,6 +43,7 @@ the way through:
   cdjax quickstart --workdir demo
   cdjax counterfactual --workdir demo --image xray.png --findings "large left pleural effusion"
 
+  cdjax extract --input reports.csv --output findings.jsonl
   cdjax prepare --images folder --manifest list.csv --output data
   cdjax train --config configs/NAME.py --workdir run --config.data.path=data
   cdjax counterfactual --workdir run --image xray.dcm --add "mild right lower consolidation"

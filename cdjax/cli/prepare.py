@@ -23,6 +23,8 @@ examples:
 import argparse
 import os
 
+from cdjax.cli.arguments import column, name_list
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
@@ -38,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--fit", choices=("crop", "pad"), default="crop",
                       help="how images become square: the middle, or black bars "
                       "(default: %(default)s)")
-  parser.add_argument("--vocabulary", type=_names, default=(), metavar="A,B,C",
+  parser.add_argument("--vocabulary", type=name_list, default=(), metavar="A,B,C",
                       help="findings to keep track of; images with another one are quarantined "
                       "(default: all that the manifest names)")
-  parser.add_argument("--columns", nargs="+", type=_column, default=[], metavar="FIELD=COLUMN",
+  parser.add_argument("--columns", nargs="+", type=column, default=[], metavar="FIELD=COLUMN",
                       help="columns of other names, e.g. image=path patient_id=subject; "
                       "study=day,visit takes the first that is not empty")
   parser.add_argument("--unlisted", choices=("absent", "unknown"), default="absent",
@@ -58,17 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "(default: %(default)s)")
   parser.add_argument("--overwrite", action="store_true",
                       help="replace another data set in OUTPUT")
-
-
-def _names(text: str) -> tuple[str, ...]:
-  return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _column(text: str) -> tuple[str, str]:
-  field, equals, column = text.partition("=")
-  if not (field and equals and column):
-    raise argparse.ArgumentTypeError(f"{text!r}; expected FIELD=COLUMN")
-  return field, column
 
 
 def run(args: argparse.Namespace) -> int:

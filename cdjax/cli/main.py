@@ -20,7 +20,8 @@ from cdjax.cli.overrides import PREFIX
 # Command: (module, what `cdjax --help` says of it). Modules are imported when they are run.
 COMMANDS = {
   "quickstart": ("cdjax.cli.quickstart", "the whole method on a phantom, in a quarter of an hour"),
-  "prepare": ("cdjax.cli.prepare", "turn radiographs, yours or a published data set, into training data"),
+  "prepare": ("cdjax.cli.prepare", "turn your radiographs, or a published data set, into shards"),
+  "throughput": ("cdjax.cli.throughput", "images a second and core that `prepare` gets through"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model on the phantom's exact answers"),

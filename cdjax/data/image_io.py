@@ -138,7 +138,8 @@ def to_pixels(image: np.ndarray, bits: int) -> np.ndarray:
 def encode_png(pixels: np.ndarray) -> bytes:
   """`[H, W]` uint8 or uint16 to PNG bytes; lossless."""
   buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+  # Compression takes as long as all the rest; level 4 would take twice as long to save 13 %.
+  Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)
   return buffer.getvalue()
 
 

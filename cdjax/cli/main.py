@@ -22,6 +22,7 @@ COMMANDS = {
   "quickstart": ("cdjax.cli.quickstart", "the whole method on a phantom, in a quarter of an hour"),
   "prepare": ("cdjax.cli.prepare", "turn your radiographs, or a published data set, into shards"),
   "throughput": ("cdjax.cli.throughput", "images a second and core that `prepare` gets through"),
+  "configs": ("cdjax.cli.configs", "the configs, their keys, and what the keys mean"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model on the phantom's exact answers"),

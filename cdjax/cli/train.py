@@ -8,6 +8,9 @@ examples:
   cdjax train --config configs/quickstart.py --workdir run --stages autoencoder
   cdjax train --config configs/quickstart.py --workdir run --config.autoencoder.loss.invariance=0
 
+`cdjax configs` lists the configs; `cdjax configs NAME` a config's keys, their values and what they
+mean.
+
 A workdir holds data/ autoencoder/ latents/ diffusion/ classifier/ judge/; in each stage's folder
 are its config.json, checkpoints/, metrics.jsonl, events/ (TensorBoard) and samples/ (PNG).
 """

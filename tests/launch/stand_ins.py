@@ -6,7 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Records its name and arguments, NUL after each and \\1 after a call; sources $ANSWERS, a piece of bash, for what it is to say.
+# Records its name and arguments, NUL after each and \1 after a call; then runs $ANSWERS, a piece
+# of bash, for what it is to say.
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\0' "${0##*/}" "$@" >> "$RECORD"
 printf '\\1' >> "$RECORD"

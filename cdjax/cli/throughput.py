@@ -1,8 +1,11 @@
-"""Measures how many radiographs a second one core prepares: read, make square, resize, compress.
+"""Measures how many radiographs a second one core prepares.
+
+Two figures: what each worker of `cdjax prepare --workers N` does (read, make square, resize,
+compress), and the whole preparation, from a manifest to shards, in one process. They are by
+computing time, so that other work on the machine does not count.
 
 Without --images it writes grey JPEG files with as many bits a pixel as those of MIMIC-CXR-JPG, and
-removes them afterwards. The figure is by computing time of one process, so that other work on the
-machine does not count; `cdjax prepare --workers N` does it in N processes.
+removes them afterwards.
 
 examples:
   cdjax throughput
@@ -11,6 +14,7 @@ examples:
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
 
@@ -28,23 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Prints the figure; raises where there is nothing to measure."""
-  from cdjax.data.throughput import measure, measure_synthetic
+  from cdjax.data.throughput import make_jpegs
 
-  if args.count < 1 or args.resolution < 8 or not 0.01 <= args.megapixels <= 100:
+  if args.count < 2 or args.resolution < 8 or not 0.01 <= args.megapixels <= 100:
     raise ValueError(f"--count {args.count} --resolution {args.resolution} --megapixels "
-                     f"{args.megapixels}; expected >= 1, >= 8 and 0.01 to 100")
+                     f"{args.megapixels}; expected >= 2, >= 8 and 0.01 to 100")
   if args.images:
-    files = _files(Path(args.images), args.count)
-    result = measure(files, resolution=args.resolution)
-    what = f"files of {args.images}"
+    _report(_files(Path(args.images), args.count), f"files of {args.images}", args.resolution)
   else:
-    result = measure_synthetic(args.count, args.megapixels, resolution=args.resolution)
-    what = f"JPEG files of {args.megapixels:g} megapixels"
-  print(f"{result.images} {what}, {result.bytes_an_image / 1024:.0f} KiB each, to "
-        f"{args.resolution} px")
-  print(f"{result.per_core:.1f} images/s a core ({result.cpu_seconds:.2f} s of computing, "
-        f"{result.wall_seconds:.2f} s passed)")
+    with tempfile.TemporaryDirectory() as folder:
+      paths = make_jpegs(Path(folder), args.count, args.megapixels)
+      _report(paths, f"JPEG files of {args.megapixels:g} megapixels", args.resolution)
   return 0
+
+
+def _report(paths: list[Path], what: str, resolution: int) -> None:
+  """Measures and prints."""
+  from cdjax.data.throughput import measure, measure_whole
+
+  results = {"read and compress": measure(paths, resolution=resolution),
+             "whole preparation": measure_whole(paths, resolution=resolution)}
+  first = results["read and compress"]
+  print(f"{first.images} {what}, {first.bytes_an_image / 1024:.0f} KiB each, to {resolution} px")
+  for name, result in results.items():
+    print(f"{name}: {result.per_core:.1f} images/s a core ({result.cpu_seconds:.2f} s of "
+          f"computing, {result.wall_seconds:.2f} s passed)")
 
 
 def _files(folder: Path, count: int) -> list[Path]:

@@ -1,16 +1,18 @@
 """How many radiographs a second one core prepares."""
 
+import csv
 import dataclasses
 import io
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cdjax.data.image_io import load_image
+from cdjax.data.prepare import prepare
 
 # Of MIMIC-CXR-JPG, 570 GB for 377,110 images of some 7.6 megapixels.
 _BITS_PER_PIXEL = 1.6
@@ -79,26 +81,37 @@ def _compressed(image: Image.Image) -> bytes:
   return buffer.getvalue()
 
 
-def measure(paths: Sequence[Path], *, resolution: int, bits: int = 8, fit: str = "crop"
-            ) -> Throughput:
-  """Prepares each file once, as `prepare` does in each of its workers.
+def measure(paths: Sequence[Path], *, resolution: int) -> Throughput:
+  """Reads, squares, resizes and compresses each file, as each worker of `prepare` does.
 
   Args:
     paths: files in one folder.
-    resolution, bits, fit: of the stored images.
+    resolution: side of the stored images.
   """
-  load_image(paths[0].parent, paths[0].name, resolution=resolution, bits=bits, fit=fit)  # warm
+  load = lambda path: load_image(path.parent, path.name, resolution=resolution, bits=8, fit="crop")
+  load(paths[0])   # the first one loads libraries
+  return _timed(paths, lambda: [load(path) for path in paths])
+
+
+def measure_whole(paths: Sequence[Path], *, resolution: int) -> Throughput:
+  """`prepare` from a manifest to shards and index, in this process; arguments as `measure`."""
+  with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    with (folder / "list.csv").open("w", newline="", encoding="utf-8") as file:
+      rows = csv.writer(file)
+      rows.writerow(("image", "patient_id", "findings"))
+      rows.writerows((path.name, path.name, "nodule" if i % 2 else "healthy")
+                     for i, path in enumerate(paths))
+    run = lambda output, resolution: prepare(
+        paths[0].parent, folder / "list.csv", folder / output, resolution=resolution,
+        vocabulary=("nodule",))
+    run("warm", 16)
+    return _timed(paths, lambda: run("data", resolution))
+
+
+def _timed(paths: Sequence[Path], work: Callable[[], object]) -> Throughput:
   cpu, wall = time.process_time(), time.perf_counter()
-  for path in paths:
-    load_image(path.parent, path.name, resolution=resolution, bits=bits, fit=fit)
+  work()
   return Throughput(images=len(paths), cpu_seconds=time.process_time() - cpu,
                     wall_seconds=time.perf_counter() - wall,
                     bytes_an_image=sum(path.stat().st_size for path in paths) / len(paths))
-
-
-def measure_synthetic(count: int, megapixels: float, *, resolution: int, bits: int = 8,
-                      fit: str = "crop") -> Throughput:
-  """`measure` on files of `make_jpegs`, which are removed afterwards."""
-  with tempfile.TemporaryDirectory() as folder:
-    paths = make_jpegs(Path(folder), count, megapixels)
-    return measure(paths, resolution=resolution, bits=bits, fit=fit)

@@ -6,7 +6,8 @@ from PIL import Image
 
 from cdjax.cli.main import main
 from cdjax.data import throughput
-from cdjax.data.throughput import make_jpegs, measure
+from cdjax.data.prepare import prepare
+from cdjax.data.throughput import make_jpegs, measure, measure_whole
 
 
 def test_files_have_the_bits_of_radiographs(tmp_path):
@@ -37,13 +38,28 @@ def test_every_file_is_prepared_and_the_time_is_that_of_the_work(tmp_path, monke
   assert (result.cpu_seconds, result.wall_seconds, result.per_core) == (1.5, 6.0, 2.0)
 
 
+def test_the_whole_preparation_is_measured(tmp_path, monkeypatch):
+  paths = make_jpegs(tmp_path, 3, 0.05)
+  seen = []
+
+  def recording(images, manifest, output, **kwargs):
+    seen.append((manifest.read_text().count(".jpg"), kwargs["resolution"]))
+    return prepare(images, manifest, output, **kwargs)
+
+  monkeypatch.setattr(throughput, "prepare", recording)
+  result = measure_whole(paths, resolution=32)
+  assert seen == [(6, 16), (6, 32)] and result.images == 3 and result.cpu_seconds > 0
+
+
 def test_command(tmp_path, capsys):
   assert main(["throughput", "--count", "2", "--megapixels", "0.05", "--resolution", "32"]) == 0
-  assert "2 JPEG files of 0.05 megapixels" in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert "2 JPEG files of 0.05 megapixels" in out
+  assert out.count("images/s a core") == 2 and "whole preparation: " in out
   make_jpegs(tmp_path, 3, 0.05)
   assert main(["throughput", "--count", "2", "--images", str(tmp_path)]) == 0
   assert "images/s a core" in capsys.readouterr().out
-  assert main(["throughput", "--count", "0"]) == 1
+  assert main(["throughput", "--count", "1"]) == 1
   (tmp_path / "empty").mkdir()
   assert main(["throughput", "--images", str(tmp_path / "empty")]) == 1
   assert "no file" in capsys.readouterr().err

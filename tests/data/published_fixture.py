@@ -258,12 +258,13 @@ def make_openi(root: Path) -> None:
            11: ["No Indexing"]}
   views = ["uid,filename,projection"]
   for uid, major in terms.items():
-    names = [f"CXR{uid}_{uid}_IM-0001-{i}001" for i in (1, 2)]
+    # The first report's images are named in a way of their own.
+    names = [f"CXR{uid}_{'1_' if uid == 1 else ''}IM-0001-{i}001" for i in (1, 2)]
     text = REPORT.format(uid=uid, major="".join(f"<major>{term}</major>" for term in major),
                          images="".join(f'<parentImage id="{name}"/>' for name in names))
     write(root / f"ecgen-radiology/{uid}.xml", text.rstrip())
     for name, view in zip(names, ("Frontal", "Lateral"), strict=True):
-      views.append(f"{uid},{name.removeprefix(f'CXR{uid}_')}.dcm.png,{view}")
+      views.append(f"{uid},{uid}_{name[name.index('IM-'):]}.dcm.png,{view}")
       picture(root / f"NLMCXR_png/{name}.png", uid)
   write(root / "indiana_projections.csv", *views)
 

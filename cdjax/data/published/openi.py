@@ -57,7 +57,7 @@ def read(layout: Layout) -> Iterator[Item]:
     for node in report.iter("parentImage"):
       number += 1
       name = node.get("id", "")
-      yield Item(number, f"{prefix}{name}.png", frontal.get(name),
+      yield Item(number, f"{prefix}{name}.png", frontal.get((path.stem, _number(name))),
                  functools.partial(_fields, f"{prefix}{name}.png", name, path, report))
 
 
@@ -68,15 +68,20 @@ def _parse(data: bytes) -> ElementTree.Element:
   return ElementTree.fromstring(data)
 
 
-def _read_views(layout: Layout) -> dict[str, bool]:
-  """Image to whether it is frontal, {} without the table; its names have another form."""
+def _read_views(layout: Layout) -> dict[tuple[str, str], bool]:
+  """Report and number of an image to whether it is frontal; {} without the table."""
   path = layout.tables / "indiana_projections.csv"
   if not path.is_file():
     return {}
   table = layout.table(path, ("uid", "filename", "projection"))
-  # "1_IM-0001-4001.dcm.png" is the collection's "CXR1_1_IM-0001-4001".
-  return {f"CXR{cells['uid']}_{cells['filename'].removesuffix('.dcm.png')}":
-          cells["projection"] == "Frontal" for _, cells in table}
+  return {(cells["uid"], _number(cells["filename"])): cells["projection"] == "Frontal"
+          for _, cells in table}
+
+
+def _number(name: str) -> str:
+  """The collection's CXR1_1_IM-0001-4001 and CXR10_IM-0002-1001 are 1_IM-0001-4001.dcm.png and
+  10_IM-0002-1001.dcm.png in the table of views: 0001-4001 and 0002-1001 are the same in both."""
+  return name.partition("IM-")[2].partition(".")[0]
 
 
 def _fields(image: str, name: str, path: Path, report: ElementTree.Element) -> dict:

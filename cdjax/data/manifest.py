@@ -41,6 +41,7 @@ class Row:
     split: "train", "validation", "test", or None where not given.
     report, view, sex: "" where not given.
     age: years, or None.
+    inverted: the file shows dense parts dark, without saying so.
   """
 
   number: int
@@ -54,6 +55,7 @@ class Row:
   view: str
   sex: str
   age: float | None
+  inverted: bool = False
 
 
 def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
@@ -166,7 +168,8 @@ def parse_row(number: int, fields: Mapping[str, Any]) -> Row:
              study=_parse_study(_text(fields.get("study"), "study")),
              findings=_parse_findings(fields["findings"]), split=SPLIT_NAMES.get(split),
              report=texts["report"], view=texts["view"], sex=texts["sex"],
-             age=_parse_age(_text(fields.get("age"), "age")))
+             age=_parse_age(_text(fields.get("age"), "age")),
+             inverted=bool(fields.get("inverted")))
 
 
 def _parse_study(text: str) -> tuple | None:

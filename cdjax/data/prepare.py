@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cdjax.data.manifest import read_manifest
-from cdjax.data.prepare_rows import Options, prepare_rows
+from cdjax.data.options import Options
+from cdjax.data.prepare_rows import prepare_rows
 from cdjax.data.published import collect
 from cdjax.data.quarantine import Problem
 from cdjax.data.tables import ManifestError

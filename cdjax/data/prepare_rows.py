@@ -11,8 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cdjax.data.decoded import DecodedImages, image_key
-from cdjax.data.image_io import FITS, decode_png, load_image, pixel_dtype
+from cdjax.data.image_io import decode_png, load_image
 from cdjax.data.manifest import Row
+from cdjax.data.options import Options
 from cdjax.data.pool import ordered_map, worker_pool
 from cdjax.data.quarantine import Problem, Unusable, write_quarantine
 from cdjax.data.splits import split_rows
@@ -27,49 +28,8 @@ from cdjax.data.staging import (
 )
 from cdjax.data.studies import number_studies
 from cdjax.data.tables import ManifestError
-from cdjax.data.write import UNLISTED, NoRecordsError, complete_findings, write_records
+from cdjax.data.write import NoRecordsError, complete_findings, write_records
 from cdjax.findings import canonical_name
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """How a data set is prepared.
-
-  Attributes:
-    resolution, bits, fit: of the stored images, see `read_radiograph`.
-    vocabulary: names of findings in any spelling; (): all that the rows name, sorted.
-    unlisted: "absent" or "unknown": what a finding is that a labelled image does not list.
-    val_share, test_share, seed: of the patients, where the rows give no split.
-    workers: processes that decode images; 0: this one.
-    overwrite: replace another data set in the output.
-
-  Raises:
-    ValueError: an option is not possible.
-  """
-
-  resolution: int = 64
-  bits: int = 8
-  fit: str = "crop"
-  vocabulary: Sequence[str] = ()
-  unlisted: str = "absent"
-  val_share: float = 0.1
-  test_share: float = 0.1
-  seed: int = 0
-  workers: int = 0
-  overwrite: bool = False
-
-  def __post_init__(self):
-    pixel_dtype(self.bits)
-    if (self.fit not in FITS or self.unlisted not in UNLISTED or self.resolution < 8
-        or self.workers < 0):
-      raise ValueError(f"fit={self.fit!r}, unlisted={self.unlisted!r}, resolution="
-                       f"{self.resolution}, workers={self.workers}; expected fit in {FITS}, "
-                       f"unlisted in {UNLISTED}, resolution >= 8, workers >= 0")
-
-  @property
-  def image(self) -> dict:
-    """What a stored image depends on."""
-    return {"resolution": self.resolution, "bits": self.bits, "fit": self.fit}
 
 
 def prepare_rows(root: Path, rows: Sequence[Row], problems: list[Problem], output: Path,
@@ -153,18 +113,18 @@ def _decoded_images(output: Path) -> Iterator[DecodedImages]:
 def _images(root: Path, options: Options, decoded: DecodedImages, pool, rows: Sequence[Row]
             ) -> Iterator[tuple | Unusable]:
   """For each row its pixels and PNG bytes, or why there are none; adds new ones to `decoded`."""
-  load = functools.partial(load_image, root, **options.image)
+  load = functools.partial(_load, root, options.image)
   waiting: collections.deque[tuple[Row, bytes | None]] = collections.deque()
 
-  def new_names() -> Iterator[str]:
+  def new_images() -> Iterator[tuple[str, bool]]:
     for row in rows:
       key = _key(root, row, options) if decoded.found else None   # spares a look at each file
       known = key is not None and key in decoded
       waiting.append((row, key if known else None))
       if not known:
-        yield row.image
+        yield row.image, row.inverted
 
-  loaded = ordered_map(load, new_names(), pool=pool, ahead=4 * options.workers)
+  loaded = ordered_map(load, new_images(), pool=pool, ahead=4 * options.workers)
   wait = next(loaded, None)
   while waiting:
     row, key = waiting.popleft()
@@ -175,7 +135,8 @@ def _images(root: Path, options: Options, decoded: DecodedImages, pool, rows: Se
           decoded.put(new, image[1])
       else:
         png = decoded.get(key)
-        image = load(row.image) if png is None else (decode_png(png, options.bits), png)
+        image = (load((row.image, row.inverted)) if png is None
+                 else (decode_png(png, options.bits), png))
     except Unusable as error:
       image = error
     yield image
@@ -183,10 +144,16 @@ def _images(root: Path, options: Options, decoded: DecodedImages, pool, rows: Se
       wait = next(loaded, None)
 
 
+def _load(root: Path, options: Mapping, image: tuple[str, bool]) -> tuple:
+  """`load_image`, in a worker, of a row's image that may be inverted."""
+  name, inverted = image
+  return load_image(root, name, inverted=inverted, **options)
+
+
 def _key(root: Path, row: Row, options: Options) -> bytes | None:
   """What `DecodedImages` knows the row's image by; None where there is no such file."""
   try:
-    return image_key(root / row.image, **options.image)
+    return image_key(root / row.image, inverted=row.inverted, **options.image)
   except (OSError, ValueError):
     return None
 

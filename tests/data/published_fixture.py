@@ -179,7 +179,8 @@ def make_nih(root: Path) -> None:
 def make_padchest(root: Path) -> None:
   """PadChest, the columns that the table begins and ends with."""
   head = (",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,"
-          "ViewPosition_DICOM,Projection,MethodProjection,Pediatric,ReportID,Report,MethodLabel,"
+          "ViewPosition_DICOM,Projection,MethodProjection,Pediatric,"
+          "PhotometricInterpretation_DICOM,ReportID,Report,MethodLabel,"
           "Labels,Localizations,LabelsLocalizationsBySentence,labelCUIS,LocalizationsCUIS")
   rows = [("a.png", "0", "20140915", "10", "1", "1930.0", "F", "PA", "['normal']"),
           ("b.png", "0", "20150101", "11", "1", "1930.0", "F", "L", "['normal']"),
@@ -192,7 +193,8 @@ def make_padchest(root: Path) -> None:
           ("h.png", "54", "20160101", "17", "6", "1950.0", "M", "PA", "")]
   write(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", head, *(
       f'{i},{image},{folder},{date},{study},{patient},{birth},{sex},POSTEROANTERIOR,{view},'
-      f'Manual review of DICOM fields,No,4765777,sin hallazgo .,Physician,"{found}",[],[],[],[]'
+      f'Manual review of DICOM fields,No,MONOCHROME{1 if image == "c.png" else 2},4765777,'
+      f'sin hallazgo .,Physician,"{found}",[],[],[],[]'
       for i, (image, folder, date, study, patient, birth, sex, view, found) in enumerate(rows)))
   for i, (image, folder, *_) in enumerate(rows):
     picture(root / folder / image, i)

@@ -4,10 +4,12 @@ import gzip
 import shutil
 import zipfile
 
+import numpy as np
 import pytest
 from published_fixture import MAKERS
 
 from cdjax.cli.main import main
+from cdjax.data.image_io import read_radiograph
 from cdjax.data.prepare import prepare_published
 from cdjax.data.published import DATASETS, collect, manual_download
 from cdjax.data.source import open_split
@@ -273,6 +275,16 @@ def test_padchest(tmp_path):
   assert {p.image[-5:]: p.kind for p in found.problems} == {
       "d.png": "no known finding", "e.png": "excluded image", "f.png": "bad label"}
   assert not found.published_splits and set(rows("padchest", root, views="all")[0]) > {"b", "g"}
+
+
+def test_padchest_turns_dark_bones_bright(tmp_path):
+  root = made("padchest", tmp_path)
+  prepare_published("padchest", root, tmp_path / "data", resolution=16, val_share=0, test_share=0)
+  part = open_split(tmp_path / "data", "train")
+  images = {record["image_id"]: record["image"].astype(int) for record in part}
+  for name, folder, inverted in (("a.png", "0", False), ("c.png", "54", True)):
+    image = read_radiograph(root / folder / name, resolution=16, bits=8, fit="crop").astype(int)
+    assert np.array_equal(images[name], 255 - image if inverted else image)
 
 
 def test_vindr(tmp_path):

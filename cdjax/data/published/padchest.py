@@ -22,7 +22,8 @@ Of the data set's 174 labels those count that the ontology of findings knows."""
 
 FRONTAL = frozenset(("PA", "AP", "AP_horizontal"))
 _COLUMNS = ("ImageID", "ImageDir", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth",
-            "PatientSex_DICOM", "Projection", "Report", "Labels")
+            "PatientSex_DICOM", "Projection", "PhotometricInterpretation_DICOM", "Report",
+            "Labels")
 _SILENT = frozenset(("unchanged",))
 _UNUSABLE = frozenset(("exclude", "suboptimal study"))
 _DEVICES = ("pacemaker", "dual chamber device", "single chamber device", "dai",
@@ -75,6 +76,8 @@ def _fields(image: str, cells: Mapping[str, str]) -> dict:
           "study": f"{cells['StudyDate_DICOM']} {cells['StudyID']}",
           "view": cells["Projection"], "sex": cells["PatientSex_DICOM"].removesuffix("None"),
           "age": _age(cells), "report": cells["Report"],
+          # The PNG files hold the DICOM files' values, whatever these mean.
+          "inverted": cells["PhotometricInterpretation_DICOM"] == "MONOCHROME1",
           "findings": None if labels is None else from_names(
               labels, aliases=ALIASES, healthy="normal", silent=_SILENT)}
 

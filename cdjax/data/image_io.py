@@ -140,8 +140,9 @@ def to_pixels(image: np.ndarray, bits: int) -> np.ndarray:
 def encode_png(pixels: np.ndarray) -> bytes:
   """`[H, W]` uint8 or uint16 to PNG bytes; lossless."""
   buffer = io.BytesIO()
-  # Compression takes as long as all the rest; level 4 would take twice as long to save 13 %.
-  Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)
+  # Filtered radiographs are noise that repeats nothing but runs: looking for no more than these is
+  # nearly twice as fast as the default, and a tenth smaller.
+  Image.fromarray(pixels).save(buffer, "PNG", compress_type=Image.RLE)
   return buffer.getvalue()
 
 

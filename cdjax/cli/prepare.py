@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="what a finding is that a labelled image does not list; 'No Finding' "
                       "always means absent (default: absent, or what a data set's labels mean)")
   parser.add_argument("--val-share", type=float, default=0.1, metavar="SHARE",
-                      help="share of the patients for validation, where the manifest gives no "
-                      "split (default: %(default)s)")
+                      help="share of the patients for validation, where the manifest or the data "
+                      "set gives none (default: %(default)s)")
   parser.add_argument("--test-share", type=float, default=0.1, metavar="SHARE",
                       help="the same for the test split (default: %(default)s)")
   parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")

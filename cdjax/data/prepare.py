@@ -70,7 +70,7 @@ def prepare_published(name: str, images: str | Path, output: str | Path, *,
   shares = {share: 0.0 for split, share in (("validation", "val_share"), ("test", "test_share"))
             if split in found.published_splits}
   options = dataclasses.replace(options, unlisted=unlisted or found.unlisted, **shares)
-  origin = {"dataset": name, "tables_sha256": found.sha256, "labels": labels, "views": views}
+  origin = {"dataset": name, "tables_sha256": found.sha256, "views": views}
   result = prepare_rows(Path(images), found.rows, found.problems, Path(output), options,
                         origin=origin, info={"source": "prepare", "dataset": name})
   return *result, found.notes

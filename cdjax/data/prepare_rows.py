@@ -86,7 +86,7 @@ def prepare_rows(root: Path, rows: Sequence[Row], problems: list[Problem], outpu
                                 resolution=options.resolution, bits=options.bits,
                                 unlisted=options.unlisted, request=request, info=info)
       write_quarantine(folder / QUARANTINE_FILE, problems)
-      _write_splits(folder / SPLITS_FILE, splits, left_out={p.row for p in problems})
+      _write_splits(folder / SPLITS_FILE, splits, left_out={(p.row, p.image) for p in problems})
   except NoRecordsError as error:
     if before is None:
       output.mkdir(parents=True, exist_ok=True)
@@ -199,14 +199,18 @@ def _inside_vocabulary(rows: Sequence[Row], vocabulary: tuple[str, ...], unliste
   return kept
 
 
-def _write_splits(path: Path, splits: Mapping[str, Sequence[Row]], left_out: set[int]) -> None:
-  """Writes `image,patient_id,split`: who is held out. Rows in `left_out` are not in the data."""
+def _write_splits(path: Path, splits: Mapping[str, Sequence[Row]],
+                  left_out: set[tuple[int, str]]) -> None:
+  """Writes `image,patient_id,split`: who is held out; not the rows in `left_out`, number and image.
+
+  A number alone can be that of another table's row.
+  """
   with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
     writer = csv.writer(file)
     writer.writerow(("image", "patient_id", "split"))
     for split, rows in splits.items():
       writer.writerows((row.image, row.patient_id, split) for row in rows
-                       if row.number not in left_out)
+                       if (row.number, row.image) not in left_out)
 
 
 def _nothing_left(what: str, problems: Sequence[Problem], shown: int = 3) -> str:

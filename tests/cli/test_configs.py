@@ -90,3 +90,12 @@ def test_values_make_models(name):
   classifier = make_classifier(config.classifier.model, findings)
   logits = jax.eval_shape(lambda: classifier.init_with_output(key, image)[0])
   assert logits.status.shape == (2, findings)
+
+
+def test_train_joins_the_other_processes_first(monkeypatch, capsys, tmp_path):
+  monkeypatch.setenv("CDJAX_COORDINATOR", "localhost:1234")
+  for name in ("CDJAX_NUM_PROCESSES", "CDJAX_PROCESS_ID"):
+    monkeypatch.delenv(name, raising=False)
+  assert main(["train", "--config", "configs/quickstart.py:tiny", "--workdir",
+               str(tmp_path / "run")]) == 1
+  assert "CDJAX_NUM_PROCESSES" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -160,6 +160,8 @@ def test_mimic_cxr(tmp_path):
   assert said(rows("mimic-cxr", root, labels="negbio")[0]["d2"]) is None
   with pytest.raises(ValueError, match="chexpert, negbio"):
     collect("mimic-cxr", root, labels="gold")
+  with pytest.raises(ValueError, match="no archive of reports"):
+    collect("nih", root, reports=root / REPORTS)
 
 
 def test_reports_come_from_the_zip_only(tmp_path):
@@ -203,6 +205,28 @@ def test_a_damaged_table_is_said(tmp_path):
   table.write_bytes(table.read_bytes()[:-20])
   with pytest.raises(ManifestError, match="damaged"):
     collect("mimic-cxr", root)
+
+
+def test_a_damaged_row_is_listed_and_hides_no_other(tmp_path):
+  root = made("mimic-cxr", tmp_path)
+  table = root / "mimic-cxr-2.0.0-metadata.csv.gz"
+  with gzip.open(table, "rt") as file:
+    lines = file.read().splitlines()
+  with gzip.open(table, "wt") as file:   # row 2 of this table; row 2 of the splits is whole
+    file.write("\n".join([lines[0], "cut off", *lines[1:]]))
+  _, problems, _, _ = prepare_published("mimic-cxr", root, tmp_path / "data", resolution=16)
+  assert [(p.row, p.kind) for p in problems] == [(2, "unreadable row")]
+  assert "d0.jpg" in (tmp_path / "data" / "splits.csv").read_text()
+
+
+def test_an_image_that_is_listed_twice_counts_once(tmp_path):
+  root = made("nih", tmp_path)
+  table = root / "Data_Entry_2017_v2020.csv"
+  lines = table.read_text().splitlines()
+  table.write_text("\n".join([*lines, lines[1]]) + "\n")
+  _, found = rows("nih", root)
+  assert [(p.row, p.kind) for p in found.problems] == [(7, "duplicate image id")]
+  assert len(found.rows) == 5
 
 
 def test_cxr_lt(tmp_path):

@@ -62,6 +62,7 @@ def collect(name: str, images: Path, *, tables: Path | None = None, reports: Pat
   rows: list[Row] = []
   problems: list[Problem] = []
   seen: dict[str, int] = {}
+  ids: dict[str, int] = {}
   total = lateral = unknown = 0
   for item in dataset.read(layout):
     total += 1
@@ -73,10 +74,13 @@ def collect(name: str, images: Path, *, tables: Path | None = None, reports: Pat
       if item.image in seen:
         raise Unusable("duplicate image id", f"the image is that of row {seen[item.image]}")
       row = parse_row(item.number, item.make_fields())
+      if row.image_id in ids:
+        raise Unusable("duplicate image id", f"image id {row.image_id!r} is that of row "
+                                             f"{ids[row.image_id]}")
     except Unusable as error:
       problems.append(Problem(item.number, item.image, error.kind, str(error)))
       continue
-    seen[item.image] = item.number
+    seen[item.image] = ids[row.image_id] = item.number
     rows.append(row)
   if not rows and not problems:
     raise ManifestError(f"{dataset.title}: no image is left of {total}; {unknown} do not say their "

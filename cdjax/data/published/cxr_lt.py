@@ -60,6 +60,7 @@ def read(layout: Layout) -> Iterator[Item]:
   beside_images = Layout(DATASET, layout.images)
   metadata = mimic_cxr.read_metadata(beside_images)
   layout.remember("metadata", beside_images.sha256.encode())
+  layout.problems += beside_images.problems
   reports = mimic_cxr.open_reports(layout)
   last = 0
   for path, (_, split) in zip(paths, files, strict=True):
@@ -84,4 +85,4 @@ def _fields(cells: Mapping[str, str], about: Mapping[str, str], names: tuple[str
 
 
 DATASET = DataSet(title="CXR-LT", images=377_110, instructions=MANUAL_DOWNLOAD_INSTRUCTIONS,
-                  read=read, unlisted="absent", labels=tuple(SETS))
+                  read=read, unlisted="absent", labels=tuple(SETS), reports=True)

@@ -42,6 +42,7 @@ class DataSet:
     unlisted: "absent" where its labels list what is found and nothing else; "unknown" where they
       come from reports, which do not mention everything.
     labels: the label sets to choose from, the first one is taken by default; () one only.
+    reports: whether its reports are an archive of their own.
   """
 
   title: str
@@ -50,6 +51,7 @@ class DataSet:
   read: Callable[["Layout"], Iterator[Item]]
   unlisted: str
   labels: tuple[str, ...] = ()
+  reports: bool = False
 
 
 class Layout:
@@ -69,6 +71,8 @@ class Layout:
     if labels and labels not in dataset.labels:
       raise ValueError(f"--labels {labels} of {dataset.title}; expected "
                        + (f"one of {', '.join(dataset.labels)}" if dataset.labels else "none"))
+    if reports and not dataset.reports:
+      raise ValueError(f"--reports: {dataset.title} has no archive of reports")
     self.images, self.tables, self.reports = images, tables or images, reports
     self.labels = labels or next(iter(dataset.labels), "")
     self.problems: list[Problem] = []

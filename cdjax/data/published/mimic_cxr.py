@@ -124,4 +124,5 @@ def _fields(cells: Mapping[str, str], about: Mapping[str, str],
 
 
 DATASET = DataSet(title="MIMIC-CXR-JPG", images=377_110, instructions=MANUAL_DOWNLOAD_INSTRUCTIONS,
-                  read=read, unlisted="unknown", labels=("chexpert", "negbio"))
+                  read=read, unlisted="unknown", labels=("chexpert", "negbio"),
+                  reports=True)

@@ -152,5 +152,21 @@ def test_entries_come_back(tmp_path):
   again = DecodedImages(tmp_path / "log")
   assert again.found == 2 and keys[2] not in again
   assert (again.get(keys[0]), again.get(keys[1])) == (b"one", b"")
-  again.discard()
+  again.close()
+  (tmp_path / "log").write_bytes((tmp_path / "log").read_bytes() + b"half an entry")
+  torn = DecodedImages(tmp_path / "log")
+  torn.put(keys[2], b"three")   # where the half was, not after it
+  torn.close()
+  whole = DecodedImages(tmp_path / "log")
+  assert whole.found == 3 and whole.get(keys[2]) == b"three"
+  whole.discard()
   assert not (tmp_path / "log").exists()
+
+
+def test_a_file_of_equal_size_that_is_newer_is_another(tmp_path):
+  file = tmp_path / "a.png"
+  file.write_bytes(b"one")
+  os.utime(file, ns=(1, 1))
+  before = image_key(file)
+  os.utime(file, ns=(1, 2))
+  assert image_key(file) != before

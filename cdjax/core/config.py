@@ -108,6 +108,7 @@ def base_config() -> ConfigDict:
       single_study_share=0.0,   # share of patients forced to one study, on top of the above
       healthy_share=0.3,        # studies without finding
       multiple_share=0.1,       # studies with two or more
+      findings_from="truth",    # truth | reports: what training is told, as drawn or as read
       frequencies=(),           # relative frequency of each finding of the vocabulary; (): equal
       held_out_combinations=(),  # "finding side zone" strings that training never shows
   ))
@@ -185,8 +186,14 @@ def base_config() -> ConfigDict:
       loss_weighting="uniform",  # uniform | min_snr (floored at 0.1)
       min_snr_gamma=5.0,        # of min_snr
   ))
+  # What reads the findings: tokens of their own, or, beside or instead of them, a text encoder from
+  # a folder or an installed package: findings_tokens | bert:PLACE | clip:PLACE.
+  c.text = "findings_tokens"
   c.diffusion.condition = ConfigDict(dict(
       findings="findings",      # labels: names only | findings: with side, zone, severity
+      tokens=True,              # False: where there is a text encoder, its words only
+      text_length=16,           # tokens of a finding's phrase at most
+      text_findings=3,          # findings of an image whose words are read
       region_map=True,          # a map of the asked regions as input channels
       dropout_findings=0.1,     # share of examples without findings, for guidance
       dropout_details=0.05,     # side, zone and severity, each: so that they may stay unsaid

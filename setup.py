@@ -30,7 +30,7 @@ setup(
   # An installed package finds its configs as a checkout does: `--config configs/quickstart.py`.
   packages=[*find_packages(include=["cdjax", "cdjax.*"]), "cdjax.configs"],
   package_dir={"cdjax": "cdjax", "cdjax.configs": "configs"},
-  package_data={"cdjax.findings": ["*.json"]},
+  package_data={"cdjax.findings": ["*.json"], "cdjax.findings.extract": ["*.json"]},
   include_package_data=False,
   install_requires=[
     "absl-py>=2.3",

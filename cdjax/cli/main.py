@@ -20,7 +20,11 @@ from cdjax.cli.overrides import PREFIX
 # Command: (module, what `cdjax --help` says of it). Modules are imported when they are run.
 COMMANDS = {
   "quickstart": ("cdjax.cli.quickstart", "the whole method on a phantom, in a quarter of an hour"),
-  "prepare": ("cdjax.cli.prepare", "turn a folder of radiographs and a manifest into a data set"),
+  "prepare": ("cdjax.cli.prepare", "turn your radiographs, or a published data set, into shards"),
+  "extract": ("cdjax.cli.extract", "turn radiology reports into structured findings"),
+  "score-findings": ("cdjax.cli.score_findings", "score extracted findings against a gold list"),
+  "throughput": ("cdjax.cli.throughput", "images a second and core that `prepare` gets through"),
+  "configs": ("cdjax.cli.configs", "the configs, their keys, and what the keys mean"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model, or two folders of images"),
@@ -41,6 +45,7 @@ the way through:
   cdjax quickstart --workdir demo
   cdjax counterfactual --workdir demo --image xray.png --findings "large left pleural effusion"
 
+  cdjax extract --input reports.csv --output findings.jsonl
   cdjax prepare --images folder --manifest list.csv --output data
   cdjax train --config configs/NAME.py --workdir run --config.data.path=data
   cdjax counterfactual --workdir run --image xray.dcm --add "mild right lower consolidation"
@@ -120,13 +125,14 @@ def parse_arguments(name: str, module, rest: Sequence[str]) -> argparse.Namespac
 
 
 def explain(error: BaseException) -> str:
-  """What went wrong, in one line."""
+  """What went wrong, in one line; what follows an empty line in the message stays as it is."""
   if isinstance(error, OSError) and error.strerror:
     where = "".join(f": {name}" for name in (error.filename, error.filename2) if name)
     if error.errno == errno.ENOSPC:
       return f"no space left{where}; make room, the same command then goes on where it was"
     return f"{error.strerror}{where}"
-  return " ".join(str(error).split()) or type(error).__name__
+  message, blank, details = str(error).partition("\n\n")
+  return (" ".join(message.split()) or type(error).__name__) + blank + details
 
 
 def _fail(message: str, code: int = 1) -> int:

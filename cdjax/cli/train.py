@@ -8,6 +8,9 @@ examples:
   cdjax train --config configs/quickstart.py --workdir run --stages autoencoder
   cdjax train --config configs/quickstart.py --workdir run --config.autoencoder.loss.invariance=0
 
+`cdjax configs` lists the configs; `cdjax configs NAME` a config's keys, their values and what they
+mean.
+
 A workdir holds data/ autoencoder/ latents/ diffusion/ classifier/ judge/; in each stage's folder
 are its config.json, checkpoints/, metrics.jsonl, events/ (TensorBoard) and samples/ (PNG).
 """
@@ -30,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
   """Trains; returns 0, or 128 plus the signal that stopped it."""
   from cdjax.cli.overrides import parse_overrides
   from cdjax.core.config import load_config
+  from cdjax.sharding.hosts import initialize_distributed
   from cdjax.train.stages import STAGES
   from cdjax.train.stop import Stopped
 
@@ -37,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
   stages = [name.strip() for name in (args.stages or config.stages).split(",") if name.strip()]
   if unknown := [name for name in stages if name not in STAGES]:
     raise ValueError(f"unknown stage {unknown[0]!r}; expected some of {', '.join(STAGES)}")
+  initialize_distributed()
   try:
     for stage in stages:
       STAGES[stage](config, args.workdir)

@@ -5,6 +5,7 @@ A config file is `configs/NAME.py` with `get_config(arg: str = "") -> ConfigDict
 what is known.
 """
 
+import ast
 import dataclasses
 import importlib.util
 from pathlib import Path
@@ -29,6 +30,31 @@ NO_DISENTANGLEMENT = {
 }
 
 
+# Some ten thousand patients and more, 128 px, on accelerators: larger models, longer training.
+RADIOGRAPHS_128 = {
+    "data.source": "prepared",
+    "data.resolution": 128,
+    "data.num_workers": 8,
+    "autoencoder.batch_size": 128,
+    "autoencoder.num_train_steps": 20000,
+    "autoencoder.eval_every": 2000,
+    "autoencoder.checkpoint_every": 1000,
+    "autoencoder.loss.minimality": 0.3,   # haze is faint, and should be painted
+    "autoencoder.model.block_out_channels": (64, 96, 128),
+    "autoencoder.model.lesion_channels": (32, 48, 64),
+    "autoencoder.model.dtype": "bfloat16",
+    "diffusion.batch_size": 256,
+    "diffusion.num_train_steps": 20000,
+    "diffusion.eval_every": 2000,
+    "diffusion.checkpoint_every": 1000,
+    "diffusion.model.block_out_channels": (128, 192),
+    "diffusion.model.dtype": "bfloat16",
+    "classifier.batch_size": 256,
+    "classifier.num_train_steps": 5000,
+    "classifier.model.dtype": "bfloat16",
+}
+
+
 def _optim(**kwargs) -> ConfigDict:
   """Keys every training stage has."""
   config = ConfigDict(dict(
@@ -38,17 +64,17 @@ def _optim(**kwargs) -> ConfigDict:
       muon_rms=0.6,             # of Muon's updates, over the learning rate; AdamW's is about 0.2
       accumulation=1,           # micro-batches a step; batch_size must be divisible by it
       learning_rate=2e-3,       # peak, after warm-up
-      warmup_steps=50,
+      warmup_steps=50,          # over which the learning rate rises
       end_learning_rate=0.0,    # of the cosine
       weight_decay=1e-4,        # on matrices and convolution kernels only
-      b1=0.9,
-      b2=0.99,
+      b1=0.9,                   # decay of the optimiser's mean of gradients
+      b2=0.99,                  # decay of its mean of squares
       grad_clip=1.0,            # global norm; 0: none
       ema_decay=0.999,          # 0: no average
-      log_every=50,
+      log_every=50,             # steps between lines of metrics
       eval_every=500,           # held-out losses and the sample grid; 0: at the end only
-      checkpoint_every=500,
-      keep_checkpoints=2,
+      checkpoint_every=500,     # steps
+      keep_checkpoints=2,       # how many of the newest stay
       init_from="",             # checkpoint folder (a stage's, or a workdir) to start from
       init_include=".*",        # regular expression over parameter paths taken from it
   ))
@@ -59,8 +85,8 @@ def _optim(**kwargs) -> ConfigDict:
 def base_config() -> ConfigDict:
   """Returns the default configuration, locked."""
   c = ConfigDict()
-  c.name = "base"
-  c.seed = 0
+  c.name = "base"               # of the run
+  c.seed = 0                    # of everything random
   c.stages = ",".join(STAGES)   # what `cdjax train` runs, in order
 
   # Data: a phantom, or a folder that `cdjax prepare` has made.
@@ -69,9 +95,10 @@ def base_config() -> ConfigDict:
       path="",                  # of `prepared`: the folder given to `cdjax prepare --output`
       resolution=64,            # side in pixels
       bits=8,                   # of the stored PNG: 8 or 16
+      # Findings, canonical names; a prepared folder brings its own.
       vocabulary=("consolidation", "pleural_effusion", "nodule", "pneumothorax", "cardiomegaly"),
       num_workers=0,            # grain worker processes; 0 reads in this process, with threads
-      read_threads=4,
+      read_threads=4,           # of the process that reads
       prefetch=16,              # batches read ahead of the device
   ))
   c.data.phantom = ConfigDict(dict(
@@ -81,25 +108,26 @@ def base_config() -> ConfigDict:
       single_study_share=0.0,   # share of patients forced to one study, on top of the above
       healthy_share=0.3,        # studies without finding
       multiple_share=0.1,       # studies with two or more
+      findings_from="truth",    # truth | reports: what training is told, as drawn or as read
       frequencies=(),           # relative frequency of each finding of the vocabulary; (): equal
       held_out_combinations=(),  # "finding side zone" strings that training never shows
   ))
 
-  # Stage 1: the disentangled autoencoder (DESIGN section 3).
+  # Stage 1: the disentangled autoencoder.
   c.autoencoder = _optim(batch_size=12, num_train_steps=1100, optimizer="muon")
   c.autoencoder.augment = 0.0   # turn, scale, shift a patient's images; 1: ±6°, ±8 %, ±3 px of 64
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
-      block_out_channels=(48, 64),
+      block_out_channels=(48, 64),  # channels of each resolution, from the finest
       lesion_channels=(24, 32),  # of the lesion's decoder; (): one decoder for everything
-      layers_per_block=1,
-      norm_num_groups=8,
-      mid_attention=True,
+      layers_per_block=1,       # residual blocks of each resolution
+      norm_num_groups=8,        # groups of group normalisation
+      mid_attention=True,       # self-attention at the coarsest resolution
       slots=4,                  # n: n-1 identity slots and one of pathology
       slot_channels=4,          # c
       transformer_layers=1,     # of T; 0: T is the identity
-      transformer_width=32,
-      transformer_heads=2,
+      transformer_width=32,     # width of T
+      transformer_heads=2,      # heads of T
       causal=True,              # identity slots do not attend to the pathology
       linear_path=True,         # local linear maps beside encoder and decoder
       acquisition=True,         # explicit acquisition code
@@ -110,21 +138,21 @@ def base_config() -> ConfigDict:
   ))
   c.autoencoder.loss = ConfigDict(dict(
       sigma=0.02,               # of the Gaussian likelihood, for images in [0, 1]
-      reconstruction=1.0,
+      reconstruction=1.0,       # weight of the likelihood
       reconstruction_l1=0.0,    # weight of an L1 term beside it, in units of sigma
       ssim=0.0,                 # lambda of lambda * (1 - SSIM)
-      kl_identity=1.0,          # prices, in nats
-      kl_pathology=18.0,
-      kl_acquisition=20.0,
+      kl_identity=1.0,          # price of the identity slots, in nats
+      kl_pathology=18.0,        # price of the pathology slot, in nats
+      kl_acquisition=20.0,      # price of the acquisition code, in nats
       null_anchor=1.0,          # 0: healthy images keep their own pathology slot
       swap_same_patient=1.0,    # share of sick images rebuilt from the mate's identity
-      swap_same_findings=0.0,
-      cycle_swap=0.0,
-      findings=10.0,
+      swap_same_findings=0.0,   # agreement of patients with equal findings
+      cycle_swap=0.0,           # decode a swap, encode it again
+      findings=10.0,            # heads that read the findings from the pathology
       location=10.0,            # side and zone heads
-      severity=10.0,
-      independence_reversal=0.0,
-      independence_hsic=0.0,
+      severity=10.0,            # severity heads
+      independence_reversal=0.0,  # findings not readable from the identity: reversed gradients
+      independence_hsic=0.0,    # identity independent of the findings: HSIC
       patient_reversal=0.0,     # patients not readable from the pathology
       invariance=9.0,           # KL between mates' identity posteriors, nats
       acquisition_equivariance=1.0,  # a known second exposure adds to the code
@@ -136,79 +164,90 @@ def base_config() -> ConfigDict:
       price_start=0.02,         # factor on the prices at step 0
   ))
 
-  # Stage 2: diffusion of the pathology slot (DESIGN section 4).
+  # Stage 2: diffusion of the pathology slot.
   c.diffusion = _optim(batch_size=64, num_train_steps=600, optimizer="muon")
   c.diffusion.model = ConfigDict(dict(
-      block_out_channels=(64, 96),
-      layers_per_block=1,
+      block_out_channels=(64, 96),  # channels of each resolution, from the finest
+      layers_per_block=1,       # residual blocks of each resolution
       attention_blocks=(False, True),  # cross-attention in each resolution
-      attention_heads=4,
-      norm_num_groups=16,
+      attention_heads=4,        # of the cross-attention
+      norm_num_groups=16,       # groups of group normalisation
       context_width=128,        # D of the findings tokens
-      dtype="float32",
+      dtype="float32",          # activations: float32 | bfloat16
   ))
   c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
   c.diffusion.sample_target = False  # True: denoise draws of z_path, not its posterior mean
   c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(
       kind="cosine",            # cosine | linear | scaled_linear
-      num_timesteps=1000,
-      zero_terminal_snr=True,
+      num_timesteps=1000,       # of training
+      zero_terminal_snr=True,   # the last step is noise alone
       prediction="v",           # v | eps | x0
       loss_weighting="uniform",  # uniform | min_snr (floored at 0.1)
-      min_snr_gamma=5.0,
+      min_snr_gamma=5.0,        # of min_snr
   ))
+  # What reads the findings: tokens of their own, or, beside or instead of them, a text encoder from
+  # a folder or an installed package: findings_tokens | bert:PLACE | clip:PLACE.
+  c.text = "findings_tokens"
   c.diffusion.condition = ConfigDict(dict(
       findings="findings",      # labels: names only | findings: with side, zone, severity
+      tokens=True,              # False: where there is a text encoder, its words only
+      text_length=16,           # tokens of a finding's phrase at most
+      text_findings=3,          # findings of an image whose words are read
       region_map=True,          # a map of the asked regions as input channels
-      dropout_findings=0.1,
+      dropout_findings=0.1,     # share of examples without findings, for guidance
       dropout_details=0.05,     # side, zone and severity, each: so that they may stay unsaid
-      dropout_identity=0.1,
+      dropout_identity=0.1,     # share of examples without identity, for guidance
       identity="mate",          # mate | own (ablation: leaks) | none
   ))
 
   # Findings classifier: guides nothing; names the factual findings where nobody else does.
   classifier = _optim(batch_size=64, num_train_steps=300, eval_every=0)
   classifier.model = ConfigDict(dict(
-      block_out_channels=(24, 48, 96, 128),
-      layers_per_block=1,
-      norm_num_groups=8,
-      dropout=0.1,
-      dtype="float32",
+      block_out_channels=(24, 48, 96, 128),  # channels of each resolution, from the finest
+      layers_per_block=1,       # residual blocks of each resolution
+      norm_num_groups=8,        # groups of group normalisation
+      dropout=0.1,              # before the last layer
+      dtype="float32",          # activations: float32 | bfloat16
   ))
   classifier.augment = True     # acquisition augmentation on the device
   c.classifier = classifier
   c.judge = ConfigDict(classifier.to_dict())   # phantom only; used for evaluation and nothing else
   c.judge.num_train_steps = 500
   c.judge.num_images = 12000    # independent, balanced
-  c.judge.seed = 90001
+  c.judge.seed = 90001          # of its images
 
   # Tells whether two images are of one patient; `cdjax evaluate --suite full` trains and asks it.
   c.verifier = _optim(batch_size=32, num_train_steps=300, eval_every=0)
   c.verifier.model = ConfigDict(dict(
-      block_out_channels=(16, 32, 64),
-      layers_per_block=1,
-      norm_num_groups=8,
-      dropout=0.0,
-      dtype="float32",
-      embedding=64,
+      block_out_channels=(16, 32, 64),  # channels of each resolution, from the finest
+      layers_per_block=1,       # residual blocks of each resolution
+      norm_num_groups=8,        # groups of group normalisation
+      dropout=0.0,              # in the residual blocks
+      dtype="float32",          # activations: float32 | bfloat16
+      embedding=64,             # numbers that a patient is told by
       grid=4,                   # features are averaged over so many places a side
   ))
   c.verifier.augment = True     # acquisition augmentation on the device
   c.verifier.temperature = 0.1  # of the contrastive loss
 
-  c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))   # -1 fills
+  # How many ways each axis is divided over the devices; one -1 takes what is left.
+  c.mesh = ConfigDict(dict(
+      data=-1,                  # examples
+      fsdp=1,                   # examples and parameters
+      tensor=1,                 # channels
+  ))
 
-  # Counterfactuals (DESIGN section 5).
+  # Counterfactuals.
   c.counterfactual = ConfigDict(dict(
       sampler="dpmpp_2m",       # ddpm | ddim | dpmpp_2m
-      num_steps=20,
-      inversion_steps=50,
+      num_steps=20,             # of the sampler
+      inversion_steps=50,       # of the inversion
       inversion_order=2,        # 2 for dpmpp_2m, 1 with refinements for ddim
-      inversion_refinements=0,
+      inversion_refinements=0,  # fixed-point iterations of each step
       guidance_findings=2.0,    # 1: no guidance
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
-      guidance_identity=1.0,
+      guidance_identity=1.0,    # 1: no guidance
       guidance_rescale=0.7,     # 0..1: undoes the over-exposure that guidance brings
       invert="kept",            # kept: invert where a finding stays; always; never
       strength=1.0,             # how far into the noise; of diffusion.target everything only
@@ -219,16 +258,17 @@ def base_config() -> ConfigDict:
       residual_sigma=1.5,       # pixels at 64 px: finer than this is kept inside the edit
   ))
 
+  # Measuring.
   c.evaluate = ConfigDict(dict(
       interventions=512,        # questions of each kind
       composition=128,          # questions of the null edit
       composition_10=64,        # of those, repeated ten times
-      diversity_questions=32,
-      diversity_answers=8,
+      diversity_questions=32,   # questions that are answered several times
+      diversity_answers=8,      # how often
       probe_steps=1500,         # at most; a probe ends at its plateau
-      probe_images=6000,
-      bootstrap=200,
-      batch_size=32,
+      probe_images=6000,        # images that a probe is trained on
+      bootstrap=200,            # resamples of an interval
+      batch_size=32,            # images at a time
   ))
   return c.lock()
 
@@ -276,13 +316,23 @@ def load_rows(path: str) -> dict[str, Row]:
   return {name: Row(*row) for name, row in module.ROWS.items()}
 
 
+def list_configs() -> dict[str, str]:
+  """Name ("quickstart") to header (its docstring) of the configs in `configs/`."""
+  return {path.stem: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+          for folder in _folders()[::-1] for path in sorted((folder / "configs").glob("*.py"))}
+
+
+def _folders() -> list[Path]:
+  """Where `configs` lies: in a checkout beside the package, installed inside of it."""
+  package = Path(__file__).resolve().parent.parent
+  return [package.parent, package]
+
+
 def _load_module(path: str):
   """The module of a config file."""
-  package = Path(__file__).resolve().parent.parent
-  folders = [Path(), package.parent, package]
-  found = next((f / path for f in folders if (f / path).is_file()), None)
+  found = next((f / path for f in [Path(), *_folders()] if (f / path).is_file()), None)
   if found is None:
-    known = sorted({p.name for f in folders[1:] for p in (f / "configs").glob("*.py")})
+    known = [f"{name}.py" for name in sorted(list_configs())]
     raise FileNotFoundError(f"config {path!r} not found; configs/ has {known}")
   module_spec = importlib.util.spec_from_file_location(f"cdjax_config_{found.stem}", found)
   module = importlib.util.module_from_spec(module_spec)

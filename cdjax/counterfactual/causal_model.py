@@ -16,15 +16,17 @@ from cdjax.diffusion.prediction import DenoiseFn, predict_from
 from cdjax.diffusion.schedule import Schedule, make_schedule
 from cdjax.models.denoiser import Denoiser, LatentStats, drop_findings, make_denoiser
 from cdjax.models.disentangled import DisentangledAutoencoder, Encoding, make_autoencoder
+from cdjax.models.text_tokens import PhraseTable
 
 
 @flax.struct.dataclass
 class CausalParams:
-  """Trained parameters: of the autoencoder and the denoiser, and the latents' statistics."""
+  """Trained parameters of the autoencoder and the denoiser, statistics of the latents, words."""
 
   autoencoder: PyTree
   denoiser: PyTree
   stats: LatentStats
+  text: PhraseTable | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,8 @@ class CausalModel:
 
     def fn(z_t: Array, t: Array) -> Prediction:
       t = jnp.broadcast_to(t, (batch,))
-      output = self.denoiser.apply({"params": params.denoiser}, z_t, t, findings, z_id, keep)
+      output = self.denoiser.apply({"params": params.denoiser}, z_t, t, findings, z_id, keep,
+                                   params.text)
       return predict_from(output, z_t, t, self.schedule, self.prediction)
 
     return fn

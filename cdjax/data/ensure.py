@@ -1,5 +1,6 @@
 """The data set that a configuration names: a phantom made on first use, or a prepared folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -10,6 +11,7 @@ from cdjax.data.phantom import phantom_records, population_size
 from cdjax.data.source import Split, open_split
 from cdjax.data.staging import read_info
 from cdjax.data.write import write_dataset
+from cdjax.findings.extract import extract_findings
 
 _VALIDATION_SHARE = 10   # one validation patient for so many training patients
 
@@ -51,20 +53,36 @@ def _ensure_phantom(config: ConfigDict, folder: Path) -> Path:
   patients = {"train": phantom.patients, "validation": held_out}
   counted = {name: law[name] for name in ("seed", "max_studies", "single_study_share")}
 
+  if phantom.findings_from not in ("truth", "reports"):
+    raise ValueError(f"data.phantom.findings_from={phantom.findings_from!r}; expected 'truth' or "
+                     "'reports'")
+
   def records(split):   # not started where the data set is there already
     population = dict(patients=patients[split], split=split)
-    yield from tqdm(
-        phantom_records(resolution=data.resolution, bits=data.bits,
-                        vocabulary=tuple(data.vocabulary), **population, **law),
-        total=population_size(**population, **counted), desc=f"phantom {split}", unit="images")
+    made = phantom_records(resolution=data.resolution, bits=data.bits,
+                           vocabulary=tuple(data.vocabulary), **population, **law)
+    if phantom.findings_from == "reports":
+      made = (as_reported(record, data.vocabulary) for record in made)
+    yield from tqdm(made, total=population_size(**population, **counted),
+                    desc=f"phantom {split}", unit="images")
 
   fingerprint = write_dataset(
       {split: records(split) for split in patients}, folder, vocabulary=data.vocabulary,
       resolution=data.resolution, bits=data.bits,
-      info={"phantom": law | {"patients": phantom.patients}}, reuse=True)
+      info={"phantom": law | {"patients": phantom.patients,
+                              "findings_from": phantom.findings_from}}, reuse=True)
   logging.info("phantom of %d patients in %s, fingerprint %s", phantom.patients, folder,
                fingerprint[:12])
   return folder
+
+
+def as_reported(record: dict, vocabulary: Sequence[str]) -> dict:
+  """The record with the findings that its report states; what that does not mention is absent."""
+  read = [finding for finding in extract_findings(record["report"]) if finding.name in vocabulary]
+  # "No left effusion, a small right one": of a name, what is there counts.
+  there = {finding.name for finding in read if finding.status != "absent"}
+  return record | {"findings": [
+      finding for finding in read if finding.status != "absent" or finding.name not in there]}
 
 
 def open_training_split(config: ConfigDict, workdir: str | Path) -> Split:

@@ -14,7 +14,8 @@ PERCENTILES = (0.5, 99.5)     # ends of the grey scale where a file does not say
 _SAMPLE = 1 << 20             # pixels that the percentiles are taken over
 
 
-def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str) -> np.ndarray:
+def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str,
+                    inverted: bool = False) -> np.ndarray:
   """Reads a PNG, JPEG or DICOM file as a square grey image, bright where the body is dense.
 
   Args:
@@ -22,6 +23,7 @@ def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str) -> np.n
     resolution: side of the result in pixels.
     bits: 8 or 16, of the result.
     fit: "crop" takes the square in the middle, "pad" adds black to the shorter sides.
+    inverted: the file shows dense parts dark, without saying so (a DICOM file says it).
 
   Returns:
     `[resolution, resolution]` uint8 or uint16.
@@ -33,7 +35,7 @@ def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str) -> np.n
     raise Unusable("empty image", "the file has 0 bytes")
   # Decoders raise errors of every kind on damaged files (OSError, SyntaxError, struct.error, …).
   try:
-    image = _read_grey(path)
+    image = 1 - _read_grey(path) if inverted else _read_grey(path)
     pixels = to_pixels(fit_square(image, resolution, fit), bits)
   except Unusable:
     raise
@@ -139,7 +141,9 @@ def to_pixels(image: np.ndarray, bits: int) -> np.ndarray:
 def encode_png(pixels: np.ndarray) -> bytes:
   """`[H, W]` uint8 or uint16 to PNG bytes; lossless."""
   buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+  # Filtered radiographs are noise that repeats nothing but runs: looking for no more than these is
+  # nearly twice as fast as the default, and a tenth smaller.
+  Image.fromarray(pixels).save(buffer, "PNG", compress_type=Image.RLE)
   return buffer.getvalue()
 
 
@@ -149,14 +153,14 @@ def decode_png(data: bytes, bits: int) -> np.ndarray:
     return np.asarray(image).astype(pixel_dtype(bits), copy=False)
 
 
-def load_image(root: Path, name: str, *, resolution: int, bits: int, fit: str
-               ) -> tuple[np.ndarray, bytes]:
+def load_image(root: Path, name: str, *, resolution: int, bits: int, fit: str,
+               inverted: bool = False) -> tuple[np.ndarray, bytes]:
   """Reads an image that a manifest names, from inside the image folder only.
 
   Args:
     root: the image folder.
     name: path relative to it.
-    resolution, bits, fit: of `read_radiograph`.
+    resolution, bits, fit, inverted: of `read_radiograph`.
 
   Returns:
     pixels `[resolution, resolution]` and their PNG bytes.
@@ -164,7 +168,8 @@ def load_image(root: Path, name: str, *, resolution: int, bits: int, fit: str
   Raises:
     Unusable: as of `find_image` and `read_radiograph`.
   """
-  pixels = read_radiograph(find_image(root, name), resolution=resolution, bits=bits, fit=fit)
+  pixels = read_radiograph(find_image(root, name), resolution=resolution, bits=bits, fit=fit,
+                           inverted=inverted)
   return pixels, encode_png(pixels)
 
 

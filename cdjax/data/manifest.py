@@ -20,7 +20,8 @@ from cdjax.findings import Finding, canonical_name, finding_from_dict, parse_fin
 REQUIRED = ("image", "patient_id", "findings")
 OPTIONAL = ("image_id", "study", "report", "view", "sex", "age", "site", "split")
 SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation",
-               "valid": "validation", "val": "validation", "dev": "validation", "test": "test",
+               "valid": "validation", "validate": "validation", "val": "validation",
+               "dev": "validation", "development": "validation", "test": "test",
                "testing": "test"}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
 _YEARS = {"": 1, "Y": 1, "M": 12, "W": 52.18, "D": 365.25}
@@ -40,6 +41,7 @@ class Row:
     split: "train", "validation", "test", or None where not given.
     report, view, sex, site: "" where not given.
     age: years, or None.
+    inverted: the file shows dense parts dark, without saying so.
   """
 
   number: int
@@ -54,6 +56,7 @@ class Row:
   sex: str
   age: float | None
   site: str
+  inverted: bool = False
 
 
 def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
@@ -86,7 +89,7 @@ def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
       fields = {name: _first(values, keys, name in REQUIRED)
                 for name, keys in sources.items()}
       image = _text(fields["image"], "image")
-      row = _parse_row(number, fields)
+      row = parse_row(number, fields)
       for kind, known, key in (("image id", ids, row.image_id), ("image", files, row.image)):
         if key in known:
           raise Unusable("duplicate image id",
@@ -142,8 +145,12 @@ def _text(value: Any, name: str) -> str:
   return text
 
 
-def _parse_row(number: int, fields: Mapping[str, Any]) -> Row:
+def parse_row(number: int, fields: Mapping[str, Any]) -> Row:
   """Checks the cells of one row.
+
+  Args:
+    number: of the row, see `Row`.
+    fields: field to cell; `image`, `patient_id` and `findings` must be there.
 
   Raises:
     Unusable: with what is wrong.
@@ -163,7 +170,8 @@ def _parse_row(number: int, fields: Mapping[str, Any]) -> Row:
              study=_parse_study(_text(fields.get("study"), "study")),
              findings=_parse_findings(fields["findings"]), split=SPLIT_NAMES.get(split),
              report=texts["report"], view=texts["view"], sex=texts["sex"],
-             age=_parse_age(_text(fields.get("age"), "age")), site=texts["site"])
+             age=_parse_age(_text(fields.get("age"), "age")), site=texts["site"],
+             inverted=bool(fields.get("inverted")))
 
 
 def _parse_study(text: str) -> tuple | None:
@@ -192,7 +200,7 @@ def _parse_age(text: str) -> float | None:
 
 
 def _parse_findings(value: Any) -> list[Finding] | None:
-  """Findings of a cell: text, or a JSON list of texts or of `finding_to_dict` objects."""
+  """Findings of a cell: text, a JSON list of texts or of `finding_to_dict` objects, or None."""
   try:
     if isinstance(value, str) and value.lstrip().startswith("["):
       value = json.loads(value)
@@ -207,7 +215,9 @@ def _parse_findings(value: Any) -> list[Finding] | None:
 
 
 def _parse_item(item: Any) -> list[Finding]:
-  """One entry of a JSON list."""
+  """One entry of a list."""
+  if isinstance(item, Finding):
+    return [item]
   if isinstance(item, dict):
     return [finding_from_dict({**item, "name": canonical_name(str(item.get("name")))})]
   return parse_findings(_text(item, "findings"))

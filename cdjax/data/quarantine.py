@@ -13,7 +13,7 @@ class Problem:
 
   Attributes:
     row: its number as an editor shows it: a CSV's header is row 1, a JSONL's first line is row 1.
-    image: what the row calls the image, "" where it says nothing.
+    image: what the row calls the image (or the report), "" where it says nothing.
     kind: a short name that problems are counted by, e.g. "missing file".
     reason: what is wrong and what would be right.
   """
@@ -35,11 +35,12 @@ class Unusable(ValueError):
     return Unusable, (self.kind, str(self))
 
 
-def write_quarantine(path: Path, problems: Iterable[Problem]) -> None:
-  """Writes `row,image,kind,reason`, sorted by row."""
+def write_quarantine(path: Path, problems: Iterable[Problem], *, what: str = "image") -> None:
+  """Writes `row,image,kind,reason`, sorted by row; `what` is the title of the second column."""
   with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
     writer = csv.writer(file)
-    writer.writerow([field.name for field in dataclasses.fields(Problem)])
+    names = [field.name for field in dataclasses.fields(Problem)]
+    writer.writerow([what if name == "image" else name for name in names])
     writer.writerows(dataclasses.astuple(p) for p in sorted(problems, key=lambda p: p.row))
 
 

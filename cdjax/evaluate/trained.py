@@ -26,9 +26,10 @@ from cdjax.evaluate.subject import Subject
 from cdjax.losses.anchor import null_pathology
 from cdjax.models.classifier import make_classifier
 from cdjax.models.denoiser import LatentStats
+from cdjax.models.text_tokens import load_table
 from cdjax.train.details import DETAILS_FILE
 from cdjax.train.init_from import load_stage
-from cdjax.train.stages import stage_fingerprint
+from cdjax.train.stages import WORDS_FILE, stage_fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +71,11 @@ def load_trained(workdir: str | Path) -> Trained:
   diffusion, record = load_stage(workdir, "diffusion")
   config = config_from_record(record)
   stats = json.loads((workdir / "diffusion" / "stats.json").read_text())
+  words = workdir / "diffusion" / WORDS_FILE
   params = CausalParams(
       autoencoder=autoencoder["autoencoder"], denoiser=diffusion["denoiser"],
-      stats=LatentStats(**{k: np.asarray(v, np.float32) for k, v in stats.items()}))
+      stats=LatentStats(**{k: np.asarray(v, np.float32) for k, v in stats.items()}),
+      text=load_table(words) if words.exists() else None)
   details = json.loads((workdir / "diffusion" / DETAILS_FILE).read_text())
   extra = {}
   for stage in ("classifier", "judge"):

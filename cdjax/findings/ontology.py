@@ -17,6 +17,7 @@ Tokens = tuple[str, ...]
 
 # A number keeps its sign, point and exponent; a word is letters and digits.
 _TOKEN = re.compile(r"(?<!\S)-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?=\s|$)|[^\W_]+")
+_GLUED_UNIT = re.compile(r"(?<=\d)(mm|cm)\b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Ontology:
     severity: severity word to value in [0, 1].
     scales: scale to its words, from faint to strong.
     status: word to status, "absent" or "uncertain"; the first of each is used in prompts.
+    change: words for the change since an earlier image: "new", "stable", …
     healthy: token sequences that mean "nothing found".
     fillers: words without meaning of their own: "zone", "and".
   """
@@ -65,6 +67,7 @@ class Ontology:
   severity: dict[str, float]
   scales: dict[str, tuple[str, ...]]
   status: dict[str, str]
+  change: tuple[str, ...]
   healthy: frozenset[Tokens]
   fillers: frozenset[str]
 
@@ -75,21 +78,23 @@ class Ontology:
     return (f"known findings: {', '.join(e.label for e in self.findings.values())}; "
             f"sides: {', '.join(sides)}; zones: {', '.join(zones)}; "
             f"severity: {', '.join(self.severity)}, or 'severity 0.72'; "
-            f"status: {', '.join(self.status)}; nothing found: healthy")
+            f"size: '12 mm' or '1.2 cm'; status: {', '.join(self.status)}; "
+            f"change: {', '.join(self.change)}; nothing found: healthy")
 
   def nearest(self, word: str) -> list[str]:
     """At most four known words or names that look like `word` or contain it."""
     phrases = [" ".join(p) for p in (*self.phrases, *self.regions, *self.healthy)]
     words = {w for phrase in phrases for w in phrase.split()}
-    words |= {*phrases, *self.severity, *self.status}
+    words |= {*phrases, *self.severity, *self.status, *self.change}
     inside = [p for p in phrases if word in p.split()]
     close = difflib.get_close_matches(word, sorted(words), n=4, cutoff=0.6)
     return list(dict.fromkeys([*inside, *close]))[:4]
 
 
 def tokenize(text: str) -> Tokens:
-  """Splits text into lower-case words and numbers; punctuation separates."""
-  return tuple(_TOKEN.findall(re.sub(r"[,()'_/]", " ", text.lower())))
+  """Splits text into lower-case words and numbers; punctuation separates, "9mm" is "9", "mm"."""
+  spaced = _GLUED_UNIT.sub(r" \1", re.sub(r"[,()'_/]", " ", text.lower()))
+  return tuple(_TOKEN.findall(spaced))
 
 
 @functools.cache
@@ -140,6 +145,7 @@ def build_ontology(raw: dict) -> Ontology:
   return Ontology(
       findings=findings, phrases=phrases, regions=regions, severity=raw["severity"], scales=scales,
       status={word: status for status, words in raw["status"].items() for word in words},
+      change=tuple(raw["change"]),
       healthy=frozenset(tokenize(text) for text in raw["healthy"]),
       fillers=frozenset(raw["fillers"]))
 

@@ -2,9 +2,10 @@
 
 Grammar. Items are separated by `;`, `|`, a new line or a full stop, and by `,` where that is
 unambiguous. Each item names one finding in any known spelling; the words around it may come in any
-order: a status ("no", "without", "possible"), a severity word or "severity 0.72", a side, one or
-more zones. "healthy", "normal" and "no finding" stand alone and mean that nothing is found. This is
-not a reader of free-text reports.
+order: a status ("no", "without", "possible"), a change ("new", "stable", "resolved"), a severity
+word or "severity 0.72", a size ("12 mm", "1.2 cm"), a side, one or more zones. "healthy", "normal"
+and "no finding" stand alone and mean that nothing is found. This is not a reader of free-text
+reports; that is `cdjax.findings.extract`.
 """
 
 import itertools
@@ -96,7 +97,7 @@ def _parse_item(item: str, tokens: Tokens) -> Finding:
   """One finding from the tokens of one item; `item` is quoted in errors."""
   ontology = get_ontology()
   names, rest = _names(tokens)
-  status, severity, sides, zones, unknown = None, None, [], [], []
+  status, change, severity, size, sides, zones, unknown = None, None, None, None, [], [], []
   i = 0
   while i < len(rest):
     word = rest[i]
@@ -111,6 +112,11 @@ def _parse_item(item: str, tokens: Tokens) -> Finding:
       status = _once(item, "status", status, ontology.status[word])
     elif word in ontology.severity:
       severity = _once(item, "severity", severity, ontology.severity[word])
+    elif word in ontology.change:
+      change = _once(item, "change", change, word)
+    elif rest[i + 1:i + 2] in (["mm"], ["cm"]):
+      size = _once(item, "size", size, _millimetres(item, word, rest[i + 1]))
+      i += 1
     elif word == "severity":
       severity = _once(item, "severity", severity, _number(item, rest[i + 1:i + 2]))
       i += 1
@@ -127,9 +133,11 @@ def _parse_item(item: str, tokens: Tokens) -> Finding:
                      f"{ontology.known()}")
   # "Left and right" is bilateral.
   laterality = None if not sides else sides[0] if len(set(sides)) == 1 else "bilateral"
+  if status is None:
+    status = "absent" if change == "resolved" else "present"
   try:
-    return Finding(names[0], status=status or "present", severity=severity, laterality=laterality,
-                   zones=tuple(zones))
+    return Finding(names[0], status=status, severity=severity, laterality=laterality,
+                   zones=tuple(zones), change=change, size_mm=size)
   except ValueError as error:
     raise ValueError(f"{item!r}: {error}") from error
 
@@ -148,3 +156,12 @@ def _number(item: str, words: list[str]) -> float:
   except (IndexError, ValueError):
     raise ValueError(f"{item!r}: 'severity' must be followed by a number in [0, 1], "
                      "e.g. 'severity 0.72'") from None
+
+
+def _millimetres(item: str, number: str, unit: str) -> float:
+  """The length that a number and "mm" or "cm" say."""
+  try:
+    return float(number) * {"mm": 1, "cm": 10}[unit]
+  except ValueError:
+    raise ValueError(f"{item!r}: {number!r} before {unit!r} is no number; write e.g. "
+                     "'12 mm nodule'") from None

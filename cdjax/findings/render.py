@@ -22,15 +22,21 @@ def render_findings(findings: Iterable[Finding]) -> str:
 
 
 def render_finding(finding: Finding) -> str:
-  """One finding: status, severity, side, zones, name."""
+  """One finding: status, change, severity, size, side, zones, name."""
   ontology = get_ontology()
   entry = ontology.findings[finding.name]
   words = []
-  if finding.status != "present":
+  if finding.change == "resolved":  # Says that it is gone; "no resolved effusion" would confuse.
+    words.append(finding.change)
+  elif finding.status != "present":
     words.append(next(w for w, status in ontology.status.items() if status == finding.status))
+  if finding.change not in (None, "resolved"):
+    words.append(finding.change)
   if finding.severity is not None:
     named = {ontology.severity[word]: word for word in ontology.scales[entry.scale]}
     words.append(named.get(finding.severity, f"severity {finding.severity!r}"))
+  if finding.size_mm is not None:
+    words.append(f"{repr(finding.size_mm).removesuffix('.0')} mm")
   if finding.laterality:
     words.append(finding.laterality)
   if finding.zones:

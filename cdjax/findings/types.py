@@ -1,4 +1,4 @@
-"""`Finding`: what is seen, how sure, how severe and where; its JSON form; edits of a list."""
+"""`Finding`: what is seen, how sure, severe and large, where, since when; JSON; edits of a list."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ from cdjax.findings.ontology import canonical_name, get_ontology, suggestion
 
 STATUSES = ("present", "absent", "uncertain")
 LATERALITIES = (*SIDES, "bilateral")
+MAX_SIZE_MM = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Finding:
     zones: of ("upper", "mid", "lower"), kept in this order without repetition; () not stated.
     evidence: the characters [start, end) of the report that say so. Two findings that differ in
       nothing else are equal.
+    change: since an earlier image: "new", "increased", "decreased", "stable"; "resolved" (then the
+      finding is absent); or None where not stated.
+    size_mm: the largest stated diameter or width, in (0, 1000] mm, or None; an absent finding has
+      none.
 
   Raises:
     ValueError: a value is not possible, or this finding has no side or zones.
@@ -34,9 +39,12 @@ class Finding:
   laterality: str | None = None
   zones: tuple[str, ...] = ()
   evidence: tuple[int, int] | None = dataclasses.field(default=None, compare=False)
+  change: str | None = None
+  size_mm: float | None = None
 
   def __post_init__(self):
-    findings = get_ontology().findings
+    ontology = get_ontology()
+    findings = ontology.findings
     if self.name not in findings:
       raise ValueError(f"Finding.name={self.name!r} is not canonical"
                        f"{suggestion(str(self.name).replace('_', ' '))}; "
@@ -61,6 +69,20 @@ class Finding:
       if not (math.isfinite(self.severity) and 0 <= self.severity <= 1):
         raise ValueError(f"{self.name}: severity={self.severity}; expected a number in [0, 1]")
       object.__setattr__(self, "severity", float(self.severity))
+    if self.change not in (None, *ontology.change):
+      raise ValueError(f"{self.name}: change={self.change!r}; expected one of {ontology.change} "
+                       "or None")
+    if self.change and (self.change == "resolved") != (self.status == "absent"):
+      raise ValueError(f"{self.name}: change={self.change!r} of a finding that is {self.status}; "
+                       "'resolved' goes with absent, the others with present and uncertain")
+    if self.size_mm is not None:
+      if self.status == "absent":
+        raise ValueError(f"{self.name}: an absent finding has no size, but {self.size_mm} mm is "
+                         "given")
+      if not 0 < self.size_mm <= MAX_SIZE_MM:
+        raise ValueError(f"{self.name}: size_mm={self.size_mm}; expected a number in "
+                         f"(0, {MAX_SIZE_MM:.0f}]")
+      object.__setattr__(self, "size_mm", float(self.size_mm))
     if self.evidence is not None:
       start, end = self.evidence
       if not 0 <= start < end:
@@ -69,11 +91,16 @@ class Finding:
 
 
 def finding_to_dict(finding: Finding) -> dict:
-  """The finding as plain JSON values; `finding_from_dict` is its inverse."""
-  values = dataclasses.asdict(finding)
-  values["zones"] = list(finding.zones)
-  values["evidence"] = None if finding.evidence is None else list(finding.evidence)
-  return values
+  """The finding as plain JSON values; `finding_from_dict` is its inverse.
+
+  Returns:
+    name, status, severity, laterality, zones, change, evidence; and size_mm where it is stated.
+  """
+  values = {"name": finding.name, "status": finding.status, "severity": finding.severity,
+            "laterality": finding.laterality, "zones": list(finding.zones),
+            "change": finding.change,
+            "evidence": None if finding.evidence is None else list(finding.evidence)}
+  return values if finding.size_mm is None else {**values, "size_mm": finding.size_mm}
 
 
 def finding_from_dict(values: dict) -> Finding:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.models.findings_encoder import FindingsEncoder, labels_only, region_map
+from cdjax.models.text_tokens import PhraseTable, TextTokens
 from cdjax.models.unet import UNet2DCondition
 
 
@@ -60,6 +61,8 @@ class Denoiser(nn.Module):
     context_width: D of the findings tokens.
     use_region_map: adds K channels with the asked regions.
     condition: "findings", or "labels" to withhold side, zone and severity.
+    use_tokens: findings have tokens of their own; False: only their words, if those are given.
+    text_findings: most findings of an image whose words are read.
     latent_channels, identity_channels: c, and (n-1)·c.
     dtype: of the activations.
   """
@@ -73,13 +76,15 @@ class Denoiser(nn.Module):
   context_width: int
   use_region_map: bool
   condition: str
+  use_tokens: bool
+  text_findings: int
   latent_channels: int
   identity_channels: int
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, z_t: Array, t: Array, findings: FindingsArrays, z_id: Array,
-               has_identity: Array) -> Array:
+               has_identity: Array, text: PhraseTable | None = None) -> Array:
     """Predicts what the schedule's `prediction` says, for standardised latents.
 
     Args:
@@ -88,6 +93,7 @@ class Denoiser(nn.Module):
       findings: conditions, `[B, K]`.
       z_id: identity, `[B, h, w, n-1, c]`.
       has_identity: `[B]` bool; False hides it.
+      text: the words of every finding, or None.
 
     Returns:
       `[B, h, w, c]` float32.
@@ -99,6 +105,11 @@ class Denoiser(nn.Module):
     batch, height, width, _ = z_t.shape
     encoder = FindingsEncoder(self.num_findings, self.context_width, name="findings")
     context, mask = encoder(findings)
+    if not self.use_tokens:   # all but the token that says nothing
+      context, mask = context[:, :1], mask[:, :1]
+    if text is not None:
+      words, said = TextTokens(self.context_width, self.text_findings, name="text")(findings, text)
+      context, mask = jnp.concatenate([context, words], 1), jnp.concatenate([mask, said], 1)
     keep = has_identity.astype(z_t.dtype)[:, None, None, None]
     extra = [keep * z_id.reshape(batch, height, width, -1),
              jnp.broadcast_to(keep, (batch, height, width, 1))]
@@ -128,5 +139,7 @@ def make_denoiser(diffusion: Mapping, autoencoder_model: Mapping, num_findings: 
   return Denoiser(
       num_findings=num_findings, use_region_map=diffusion["condition"]["region_map"],
       condition=diffusion["condition"]["findings"],
+      use_tokens=diffusion["condition"]["tokens"],
+      text_findings=diffusion["condition"]["text_findings"],
       latent_channels=slots[diffusion["target"]] * channels,
       identity_channels=channels * (autoencoder_model["slots"] - 1), **fields)

@@ -17,7 +17,8 @@ def initialize_distributed(coordinator: str | None = None, num_processes: int | 
   """Joins the processes of one run; call before anything touches a device.
 
   Args:
-    coordinator: "host:port" of process 0; default the environment's `CDJAX_COORDINATOR`.
+    coordinator: "host:port" of process 0; default the environment's `CDJAX_COORDINATOR`. "auto",
+      without the other two, asks jax, which knows Cloud TPU, GKE, Slurm and MPI.
     num_processes: default `CDJAX_NUM_PROCESSES`.
     process_id: 0 .. num_processes - 1; default `CDJAX_PROCESS_ID`.
 
@@ -33,6 +34,9 @@ def initialize_distributed(coordinator: str | None = None, num_processes: int | 
   missing = [key for key, value in given.items() if value is None]
   if len(missing) == len(given):
     return False
+  if given["CDJAX_COORDINATOR"] == "auto" and len(missing) == 2:
+    jax.distributed.initialize()
+    return True
   if missing:
     raise ValueError(f"{', '.join(missing)} not set; expected all of {sorted(given)} or none")
   jax.distributed.initialize(given["CDJAX_COORDINATOR"], int(given["CDJAX_NUM_PROCESSES"]),

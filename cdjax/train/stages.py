@@ -26,6 +26,8 @@ from cdjax.data.source import Split, open_split
 from cdjax.losses.anchor import null_pathology
 from cdjax.models.classifier import make_classifier
 from cdjax.models.disentangled import make_autoencoder
+from cdjax.models.text import FAMILIES, load_text_encoder
+from cdjax.models.text_tokens import PhraseTable, make_table, save_table
 from cdjax.sharding.mesh import make_mesh
 from cdjax.train.details import DETAILS_FILE, known_details
 from cdjax.train.disk import write_json
@@ -40,6 +42,7 @@ from cdjax.train.latents import (
 from cdjax.train.loop import train_stage
 from cdjax.train.objectives import autoencoder, classifier, diffusion, verifier
 
+WORDS_FILE = "words.npz"   # of the diffusion: what a text encoder makes of the findings
 _EVAL_BATCH = 64
 _GRID = 8   # images in a sample grid's row
 _RENDER_BATCH = 256
@@ -129,12 +132,35 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   stats = read_stats(latents, sample_target=config.diffusion.sample_target)
   write_json(folder / "stats.json",
              {field.name: getattr(stats, field.name).tolist() for field in fields(stats)})
+  frozen, text = {"stats": stats}, read_phrases(config)
+  if text is not None:
+    frozen["text"] = text
+    save_table(folder / WORDS_FILE, text)
   write_json(folder / DETAILS_FILE, known_details(source.index.findings, source.vocabulary))
   return _train(
       config, "diffusion", workdir, source.info["fingerprint"],
-      init_fn=lambda key: diffusion.init_params(config, shape, key),
-      loss_fn=diffusion.make_loss_fn(config), frozen={"stats": stats}, loader=loader,
+      init_fn=lambda key: diffusion.init_params(config, shape, key, frozen.get("text")),
+      loss_fn=diffusion.make_loss_fn(config), frozen=frozen, loader=loader,
       **options)
+
+
+def read_phrases(config: ConfigDict) -> PhraseTable | None:
+  """The words of every finding, if `config.text` names a text encoder.
+
+  Raises:
+    ValueError: `config.text` is of another form, or nothing would tell the diffusion the findings.
+  """
+  if config.text == "findings_tokens":
+    if not config.diffusion.condition.tokens:
+      raise ValueError("diffusion.condition.tokens is False and text is 'findings_tokens': nothing "
+                       "would tell the findings; name a text encoder or keep the tokens")
+    return None
+  kind, colon, place = config.text.partition(":")
+  if kind not in FAMILIES or not colon or not place:
+    raise ValueError(f"text={config.text!r}; expected 'findings_tokens' or one of "
+                     + ", ".join(f"'{name}:FOLDER-OR-PACKAGE'" for name in FAMILIES))
+  return make_table(config.data.vocabulary, load_text_encoder(kind, place),
+                    config.diffusion.condition.text_length)
 
 
 def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:

@@ -68,3 +68,20 @@ def test_batches_of_arrays_visit_everything_and_go_on_where_they_were():
   resumed = make()
   resumed.set_state(state)
   np.testing.assert_array_equal(next(resumed)["a"], seen[2]["a"])
+
+
+def test_training_can_be_told_what_the_reports_say(config, tmp_path):
+  truth = open_split(ensure_dataset(config, tmp_path / "truth"), "train")
+  with config.unlocked():
+    config.data.phantom.findings_from = "reports"
+  read = open_split(ensure_dataset(config, tmp_path / "reports"), "train")
+  np.testing.assert_array_equal(read.images(np.arange(4)), truth.images(np.arange(4)))
+  same = read.index.findings.present == truth.index.findings.present
+  assert same.mean() > 0.97 and truth.info["fingerprint"] != read.info["fingerprint"]
+  # A report has words for a severity, the truth a number.
+  severity = [np.unique(s.index.findings.severity[s.index.findings.present]) for s in (truth, read)]
+  assert len(severity[1]) < len(severity[0])
+  with config.unlocked():
+    config.data.phantom.findings_from = "gossip"
+  with pytest.raises(ValueError, match="expected 'truth' or 'reports'"):
+    ensure_dataset(config, tmp_path / "gossip")

@@ -71,7 +71,7 @@ def test_jsonl(tmp_path):
   rows, problems = read_manifest(write(tmp_path / "m.jsonl", "\n".join(lines)), {"study": "day"})
   assert [row.number for row in rows] == [1, 4, 5, 6]
   assert [row.findings for row in rows] == [
-      [Finding("pleural_effusion"), Finding("edema", status="absent")], [], None,
+      [Finding("pleural_effusion"), Finding("pulmonary_edema", status="absent")], [], None,
       [Finding("pleural_effusion", severity=0.4, laterality="right")]]
   assert {row.patient_id for row in rows} == {"7"}
   assert kinds(problems) == {2: "unreadable row", 3: "missing column", 7: "unreadable row",

@@ -158,8 +158,9 @@ STEMS = {
     "consolidation": "consolidation", "pleural_effusion": "effusion|pleural fluid",
     "nodule": "nodule", "pneumothorax": "pneumothorax",
     "cardiomegaly": "cardiomegaly|enlarged|enlargement", "mass": "mass",
-    "atelectasis": "atelectasis|collapse", "edema": "edema", "emphysema": "emphysema",
-    "fibrosis": "fibrosis", "pleural_thickening": "pleural thickening|thickening of the pleura",
+    "atelectasis": "atelectasis|collapse", "pulmonary_edema": "edema", "emphysema": "emphysema",
+    "pulmonary_fibrosis": "fibrosis",
+    "pleural_thickening": "pleural thickening|thickening of the pleura",
     "hiatal_hernia": "hernia", "fracture": "fracture",
     "pneumoperitoneum": "pneumoperitoneum|free air|free intraperitoneal",
 }

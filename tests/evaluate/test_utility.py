@@ -98,7 +98,7 @@ def test_without_a_manifest_or_labels_it_says_so(tmp_path):
   (root / "list.csv").write_text("image,patient_id,findings\n0.png,a,\n1.png,b,\n2.png,c,Edema\n")
   folder = open_folder(root, root / "list.csv")
   with pytest.raises(ValueError, match="no labelled image is left to use; 2 images without"):
-    load_labelled(folder, folder.rows[:2], ["edema"], resolution=SIZE, fit="crop",
+    load_labelled(folder, folder.rows[:2], ["pulmonary_edema"], resolution=SIZE, fit="crop",
                   on_images=lambda count: None)
 
 

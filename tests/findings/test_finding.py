@@ -21,6 +21,12 @@ from cdjax.findings import Finding, edit_findings, finding_from_dict, finding_to
   ({"name": "cardiomegaly", "zones": ("lower",)}, "no zones"),
   ({"name": "nodule", "status": "absent", "severity": 0.3}, "absent finding has no severity"),
   ({"name": "nodule", "evidence": (5, 5)}, "start < end"),
+  ({"name": "nodule", "change": "worse"}, "increased"),
+  ({"name": "nodule", "change": "resolved"}, "goes with absent"),
+  ({"name": "nodule", "status": "absent", "change": "new"}, "goes with absent"),
+  ({"name": "nodule", "size_mm": 0.0}, r"\(0, 1000\]"),
+  ({"name": "nodule", "size_mm": float("nan")}, r"\(0, 1000\]"),
+  ({"name": "nodule", "status": "absent", "size_mm": 3.0}, "no size"),
 ])
 def test_impossible_values_are_refused(values, says):
   with pytest.raises(ValueError, match=says):
@@ -36,7 +42,9 @@ def test_zones_are_ordered_and_evidence_does_not_count():
 
 def test_json_round_trip_keeps_everything():
   for finding in (Finding("covid_19"),
-                  Finding("pleural_effusion", "uncertain", 0.1, "left", ("mid", "lower"), (4, 20))):
+                  Finding("pleural_effusion", "uncertain", 0.1, "left", ("mid", "lower"), (4, 20)),
+                  Finding("mass", change="stable", size_mm=31.5),
+                  Finding("mass", "absent", change="resolved")):
     again = finding_from_dict(json.loads(json.dumps(finding_to_dict(finding))))
     assert again == finding and again.evidence == finding.evidence
   with pytest.raises(ValueError, match="colour"):

@@ -19,8 +19,13 @@ def some_finding(draw):
   severity = st.one_of(st.none(), st.sampled_from(_WORD_VALUES), st.floats(0, 1))
   sides = [None, "left", "right", "bilateral"] if entry.side else [None]
   zones = st.sets(st.sampled_from(ZONES)) if entry.zone else st.just(())
-  return Finding(entry.name, status, None if status == "absent" else draw(severity),
-                 draw(st.sampled_from(sides)), tuple(draw(zones)))
+  absent = status == "absent"
+  changes = [None, "resolved"] if absent else [None, "new", "increased", "decreased", "stable"]
+  size = st.one_of(st.none(), st.sampled_from([3.0, 12.0, 7.5]),
+                   st.floats(0, 1000, exclude_min=True))
+  return Finding(entry.name, status, None if absent else draw(severity),
+                 draw(st.sampled_from(sides)), tuple(draw(zones)),
+                 change=draw(st.sampled_from(changes)), size_mm=None if absent else draw(size))
 
 
 @settings(max_examples=300, deadline=None)
@@ -40,14 +45,24 @@ def test_every_name_side_zone_and_word_round_trips():
             assert parse_findings(render_findings([finding])) == [finding]
 
 
+def test_every_change_round_trips():
+  for entry in _ENTRIES:
+    for status in ("present", "absent", "uncertain"):
+      for change in get_ontology().change:
+        if (change == "resolved") == (status == "absent"):
+          finding = Finding(entry.name, status, change=change)
+          assert parse_findings(render_findings([finding])) == [finding]
+
+
 def test_prompt_reads_like_language():
   prompt = render_findings([
     Finding("pleural_effusion", severity=0.9, laterality="left", zones=("lower",)),
     Finding("cardiomegaly", severity=0.9), Finding("nodule", severity=0.72),
-    Finding("consolidation", "uncertain", zones=ZONES), Finding("covid_19", "absent")])
+    Finding("consolidation", "uncertain", zones=ZONES), Finding("covid_19", "absent"),
+    Finding("mass", laterality="left", change="increased", size_mm=32)])
   assert prompt == ("large left lower pleural effusion; severe cardiomegaly; "
                     "severity 0.72 nodule; possible upper, mid and lower consolidation; "
-                    "no COVID-19")
+                    "no COVID-19; increased 32 mm left mass")
 
 
 _EFFUSION = Finding("pleural_effusion", severity=0.9, laterality="left", zones=("lower",))
@@ -68,11 +83,18 @@ _EFFUSION = Finding("pleural_effusion", severity=0.9, laterality="left", zones=(
    [Finding("pneumonia"), Finding("covid_19"), Finding("pleural_effusion")]),
   ("mass, nodule", [Finding("mass"), Finding("nodule")]),
   ("mass, no nodule, possible edema",
-   [Finding("mass"), Finding("nodule", "absent"), Finding("edema", "uncertain")]),
+   [Finding("mass"), Finding("nodule", "absent"), Finding("pulmonary_edema", "uncertain")]),
   ("no nodule; mass. without edema.\nfracture;;",
-   [Finding("nodule", "absent"), Finding("mass"), Finding("edema", "absent"),
+   [Finding("nodule", "absent"), Finding("mass"), Finding("pulmonary_edema", "absent"),
     Finding("fracture")]),
   ("mass; mass", [Finding("mass")]),
+  ("new 12 mm right upper nodule",
+   [Finding("nodule", laterality="right", zones=("upper",), change="new", size_mm=12)]),
+  ("Nodule measuring 1.2cm, left", [Finding("nodule", laterality="left", size_mm=12)]),
+  ("resolved effusion", [Finding("pleural_effusion", "absent", change="resolved")]),
+  ("borderline cardiomegaly", [Finding("cardiomegaly", severity=0.1)]),
+  ("Edema|Fibrosis", [Finding("pulmonary_edema"), Finding("pulmonary_fibrosis")]),
+  ("Infiltration; infiltrate", [Finding("infiltration"), Finding("lung_opacity")]),
   ("healthy", []),
   ("No Finding", []),
   ("normal; no mass", [Finding("mass", "absent")]),
@@ -99,6 +121,13 @@ def test_text_means(text, expected):
   ("severity high mass", "number"),
   ("mass severity", "number"),
   ("mass?", r"'\?'"),
+  ("new stable mass", "two values of change: new and stable"),
+  ("possible resolved mass", "'resolved' goes with absent"),
+  ("no new mass", "change='new' of a finding that is absent"),
+  ("no 3 mm nodule", "an absent finding has no size"),
+  ("3 mm 2 cm nodule", r"two values of size: 3.0 and 20.0"),
+  ("5000 mm nodule", r"\(0, 1000\]"),
+  ("some mm nodule", "'some' before 'mm' is no number"),
   ("healthy; mass", "healthy, yet with mass"),
   ("", "write 'healthy'"),
   (" ; ", "write 'healthy'"),

@@ -17,8 +17,8 @@ GRADES = ((0.45, ("mild", "slight", "minor"), ("small", "minor")),
 ADVERBS = {"mild": "mildly", "slight": "slightly", "minor": "slightly", "moderate": "moderately",
            "severe": "severely", "marked": "markedly", "pronounced": "markedly"}
 SIZED = ("pleural_effusion", "nodule", "pneumothorax", "mass", "hiatal_hernia", "pneumoperitoneum")
-MASS_NOUNS = ("consolidation", "cardiomegaly", "edema", "emphysema", "fibrosis", "atelectasis",
-              "pleural_thickening")
+MASS_NOUNS = ("consolidation", "cardiomegaly", "pulmonary_edema", "emphysema",
+              "pulmonary_fibrosis", "atelectasis", "pleural_thickening")
 
 NOUNS: dict[str, tuple[str, ...]] = {
     "consolidation": ("consolidation", "airspace consolidation", "patchy consolidation"),
@@ -28,9 +28,9 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "cardiomegaly": ("cardiomegaly", "cardiac enlargement", "enlargement of the heart"),
     "mass": ("mass", "pulmonary mass", "lobulated mass"),
     "atelectasis": ("atelectasis", "collapse with volume loss", "atelectasis with volume loss"),
-    "edema": ("interstitial edema", "pulmonary edema", "interstitial pulmonary edema"),
+    "pulmonary_edema": ("interstitial edema", "pulmonary edema", "interstitial pulmonary edema"),
     "emphysema": ("emphysema", "emphysematous change"),
-    "fibrosis": ("fibrosis", "reticular fibrosis", "pulmonary fibrosis"),
+    "pulmonary_fibrosis": ("fibrosis", "reticular fibrosis", "pulmonary fibrosis"),
     "pleural_thickening": ("pleural thickening", "thickening of the pleura"),
     "hiatal_hernia": ("hiatal hernia", "hiatus hernia", "retrocardiac hiatal hernia"),
     "fracture": ("rib fracture", "displaced rib fracture", "fracture of a rib"),
@@ -42,7 +42,7 @@ SPECIAL: dict[str, tuple[str, ...]] = {
     "cardiomegaly": ("The heart is {adverb} enlarged",
                      "The cardiac silhouette is {adverb} enlarged",
                      "{adverb} enlarged heart", "The heart is enlarged, {adverb} so"),
-    "edema": ("The lungs show {grade} edema on both sides",
+    "pulmonary_edema": ("The lungs show {grade} edema on both sides",
               "Septal lines and perihilar haze on both sides, in keeping with {grade} edema"),
     "emphysema": ("Both lungs are hyperinflated, the diaphragms flat, in keeping with {grade} "
                   "emphysema",
@@ -63,9 +63,9 @@ NEGATIVES: dict[str, tuple[str, ...]] = {
                      "the cardiac silhouette is not enlarged"),
     "mass": ("no mass",),
     "atelectasis": ("no atelectasis",),
-    "edema": ("no pulmonary edema", "no edema"),
+    "pulmonary_edema": ("no pulmonary edema", "no edema"),
     "emphysema": ("no emphysema",),
-    "fibrosis": ("no fibrosis", "no reticular change"),
+    "pulmonary_fibrosis": ("no fibrosis", "no reticular change"),
     "pleural_thickening": ("no pleural thickening",),
     "hiatal_hernia": ("no hiatal hernia",),
     "fracture": ("no fracture", "no rib fracture"),

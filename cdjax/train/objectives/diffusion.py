@@ -18,11 +18,13 @@ from cdjax.diffusion.schedule import make_schedule
 from cdjax.diffusion.weighting import diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import drop_details, drop_findings, make_denoiser
+from cdjax.models.text_tokens import PhraseTable
 
 _LEAST_SHARE = 0.05   # of information, below which an element's weight falls no further
 
 
-def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Array) -> dict:
+def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Array,
+                text: PhraseTable | None = None) -> dict:
   """Parameters of the denoiser, boxed; `latent_shape` is `(h, w, n, c)`; jittable."""
   k = len(config.data.vocabulary)
   model = make_denoiser(config.diffusion, config.autoencoder.model, k)
@@ -32,14 +34,15 @@ def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Arra
   findings = FindingsArrays(zeros(jnp.int8), zeros(jnp.float32), zeros(jnp.int8), zeros(jnp.int8))
   params = model.init(
       key, jnp.zeros((1, height, width, noisy)), jnp.zeros(1, jnp.int32), findings,
-      jnp.zeros((1, height, width, slots - 1, channels)), jnp.ones(1, bool))["params"]
+      jnp.zeros((1, height, width, slots - 1, channels)), jnp.ones(1, bool), text)["params"]
   return {"denoiser": params}
 
 
 def make_loss_fn(config: ConfigDict) -> Callable:
   """Returns `loss_fn(params, frozen, batch, rng, step) -> (loss, aux)` of stage 2.
 
-  `frozen` is `{"stats": LatentStats}`; the batch holds latents instead of images (see
+  `frozen` is `{"stats": LatentStats}`, with `"text": PhraseTable` where a text encoder reads the
+  findings; the batch holds latents instead of images (see
   `train.latents.make_attach`).
   """
   cfg = config.diffusion
@@ -77,7 +80,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     t = sample_timesteps(stream(rng, "t"), n, schedule_cfg.num_timesteps)
     eps = jax.random.normal(stream(rng, "eps"), x0.shape)
     output = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
-                         findings, z_id, has_identity)
+                         findings, z_id, has_identity, frozen.get("text"))
     # What says little about the image may well be learnt last.
     share = jnp.maximum(stats.path_information, _LEAST_SHARE) if cfg.weigh_information else 1.0
     loss = diffusion_loss(

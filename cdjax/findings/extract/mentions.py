@@ -1,0 +1,79 @@
+"""Where a sentence names findings: by a noun ("effusion"), or by a part and what is said of it."""
+
+import dataclasses
+
+from cdjax.findings.extract.lexicon import Lexicon
+from cdjax.findings.extract.phrases import Hit
+from cdjax.findings.extract.sentences import Sentence
+
+# "The heart, compared with the earlier image, is again enlarged": words between part and property.
+_MAX_BETWEEN = 7
+_BREAKING = set(",;:()")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mention:
+  """One naming of a finding.
+
+  Attributes:
+    name: canonical name.
+    start, end: its words [start, end); for a pair those of the property, which cues speak of.
+    part: words [start, end) of the part of a pair, or None.
+    denied: the property says that there is no such finding ("normal").
+  """
+
+  name: str
+  start: int
+  end: int
+  part: tuple[int, int] | None = None
+  denied: bool = False
+
+
+def find_mentions(sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
+  """The mentions of one sentence, in the order of their words."""
+  words = sentence.words
+  breaks = [bool(_BREAKING & set(gap)) for gap in sentence.gaps]
+  terms = lexicon.terms.find(words, breaks)
+  taken = {i for hit in terms for i in range(hit.start, hit.end)}
+  found = [Mention(hit.value, hit.start, hit.end) for hit in terms if hit.value]
+  parts = [hit for hit in lexicon.parts.find(words, breaks)
+           if not taken.intersection(range(hit.start, hit.end))]
+  found += _pairs(parts, terms, sentence, lexicon)
+  return sorted(found, key=lambda mention: mention.start)
+
+
+def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexicon
+           ) -> list[Mention]:
+  """Findings made of a part and a property, in either order, with little between them."""
+  found, used = [], set()
+  for k, hit in enumerate(parts):
+    for index, polarity in hit.value.pairs:
+      if polarity is None or (hit.start, index) in used:
+        continue
+      # The nearest part before the property ("the heart is enlarged", also after another property:
+      # "upper normal or enlarged"), then the one after it ("enlargement of the heart").
+      is_part = lambda other: any(role is None for _, role in other.value.pairs)
+      before = next((other for other in reversed(parts[:k]) if is_part(other)), None)
+      for other in (*((before,) if before else ()), *parts[k + 1:k + 2]):
+        if (index, None) in other.value.pairs and _near(hit, other, terms, sentence, lexicon):
+          found.append(Mention(lexicon.pair_names[index], hit.start, hit.end,
+                               (other.start, other.end), denied=not polarity))
+          used.add((hit.start, index))
+          break
+  return found
+
+
+def _near(prop: Hit, part: Hit, terms: list[Hit], sentence: Sentence, lexicon: Lexicon) -> bool:
+  """Whether nothing parts a property from its part."""
+  first, second = sorted((prop, part), key=lambda hit: hit.start)
+  between = range(first.end, second.start)
+  joined = "/" in sentence.gaps[second.start]  # "Pleural scarring/thickening".
+  if len(between) > _MAX_BETWEEN or (any(hit.start in between for hit in terms) and not joined):
+    return False
+  if part is second:
+    # Before its noun a property stands close: "low lung volumes", "enlargement of the heart".
+    return (len(between) <= 2 and not any(sentence.gaps[first.end:second.start + 1])
+            and not lexicon.verbs.intersection(sentence.words[i] for i in between))
+  # "Heart size normal, lungs clear": no comma between, unless it closes an insertion.
+  commas = sum("," in gap or ":" in gap for gap in sentence.gaps[first.end:second.start + 1])
+  return commas != 1 or sentence.gaps[second.start] == ":"

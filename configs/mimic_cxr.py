@@ -1,0 +1,23 @@
+"""MIMIC-CXR-JPG with its reports, 128 px: some 240,000 frontal images of 65,000 patients.
+
+Commands:
+  cdjax prepare --dataset mimic-cxr --images mimic-cxr-jpg --reports mimic-cxr-reports.zip \\
+    --output data --resolution 128
+  cdjax train --config configs/mimic_cxr.py --workdir run --config.data.path=data
+  cdjax evaluate --workdir run --seed 1
+
+Meant for a TPU v5e-8 or 8 GPUs. Not yet measured: batch sizes, steps and losses are those of
+smaller runs, scaled.
+"""
+
+from cdjax.core.config import RADIOGRAPHS_128, base_config
+
+
+def get_config(arg: str = ""):
+  """Returns the configuration; it takes no argument. The vocabulary comes from the data set."""
+  if arg:
+    raise ValueError(f"configs/mimic_cxr.py:{arg}; expected no argument")
+  c = base_config()
+  c.name = "mimic-cxr"
+  c.update_from_flattened_dict(RADIOGRAPHS_128)
+  return c

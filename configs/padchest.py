@@ -1,0 +1,22 @@
+"""PadChest, 128 px: frontal images of some 67,000 patients, with the labels that are known.
+
+Commands:
+  cdjax prepare --dataset padchest --images PadChest --output data --resolution 128
+  cdjax train --config configs/padchest.py --workdir run --config.data.path=data
+  cdjax evaluate --workdir run --seed 1
+
+Meant for a TPU v5e-8 or 8 GPUs. Not yet measured: batch sizes, steps and losses are those of
+smaller runs, scaled.
+"""
+
+from cdjax.core.config import RADIOGRAPHS_128, base_config
+
+
+def get_config(arg: str = ""):
+  """Returns the configuration; it takes no argument. The vocabulary comes from the data set."""
+  if arg:
+    raise ValueError(f"configs/padchest.py:{arg}; expected no argument")
+  c = base_config()
+  c.name = "padchest"
+  c.update_from_flattened_dict(RADIOGRAPHS_128)
+  return c

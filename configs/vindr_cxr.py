@@ -1,0 +1,28 @@
+"""VinDr-CXR, 64 px: 18,000 frontal images, each of another patient as far as is known.
+
+Commands:
+  cdjax prepare --dataset vindr-cxr --images vindr-cxr --output data
+  cdjax train --config configs/vindr_cxr.py --workdir run --config.data.path=data
+  cdjax evaluate --workdir run --seed 1
+
+Meant for one GPU, or a few hours of CPUs. Not yet measured: the values are those of
+configs/radiographs.py, with more steps.
+"""
+
+from cdjax.core.config import base_config
+
+
+def get_config(arg: str = ""):
+  """Returns the configuration; it takes no argument. The vocabulary comes from the data set."""
+  if arg:
+    raise ValueError(f"configs/vindr_cxr.py:{arg}; expected no argument")
+  c = base_config()
+  c.name = "vindr-cxr"
+  c.data.source = "prepared"
+  c.data.resolution = 64
+  c.autoencoder.num_train_steps = 4000
+  c.autoencoder.augment = 1.0   # one image a patient is learnt by heart without
+  c.autoencoder.loss.minimality = 0.3   # haze is faint, and should be painted
+  c.diffusion.num_train_steps = 4000
+  c.classifier.num_train_steps = 2000
+  return c

@@ -103,7 +103,8 @@ def test_groups_hold_the_images_that_the_manifest_says():
       "age/40-59": [1], "view/AP": [4], "site/a_b": [1]}
   assert unknown_places(rows[2:4]) == ["age", "view", "site"]
   many = [row("effusion")] * 1001 + [row("nodule")] * 100 + [row("edema")] * 99
-  assert finding_tiers(many) == {"pleural_effusion": "head", "nodule": "medium", "pulmonary_edema": "tail"}
+  assert finding_tiers(many) == {"pleural_effusion": "head", "nodule": "medium",
+                                 "pulmonary_edema": "tail"}
 
 
 @pytest.mark.parametrize("age, group", [(0, "0-17"), (17.9, "0-17"), (18, "18-39"), (80, "80+"),

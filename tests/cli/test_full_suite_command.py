@@ -1,4 +1,4 @@
-"""`cdjax evaluate --suite full` on a trained run: what quick has measured is kept, the rest added."""
+"""`cdjax evaluate --suite full` on a trained run: what quick measured is kept, the rest added."""
 
 import json
 import shutil

@@ -108,7 +108,7 @@ def with_identity(subject: Subject, trained: Trained, workdir: Path) -> Subject:
 def single_studies(config: ConfigDict) -> Causes | None:
   """The studies of training patients who have only one, as many as are questioned; or None."""
   law = {key: tuple(v) if isinstance(v, list | tuple) else v
-         for key, v in config.data.phantom.items()}
+         for key, v in config.data.phantom.items() if key != "findings_from"}
   counted = {key: law.pop(key) for key in ("patients", "max_studies", "single_study_share")}
   counts = phantom.studies_per_patient(seed=law["seed"], **counted)
   alone = np.flatnonzero(counts == 1)[:config.evaluate.interventions]

@@ -24,10 +24,17 @@ from cdjax.evaluate.verification import (
 
 
 def asked_of(findings: FindingsArrays, chosen: list[int]) -> FindingsArrays:
-  """Each of the chosen findings in turn, alone, at unknown place and severity: `[N, K]`."""
-  n, k = np.asarray(findings.status).shape
+  """Each of the chosen findings in turn, alone, at unknown place and severity: `[N, K]`.
+
+  An image that shows the finding already is asked for the next one that it does not show.
+  """
+  shown = np.asarray(findings.status) == PRESENT
+  n, k = shown.shape
   status = np.full((n, k), ABSENT, np.int8)
-  status[np.arange(n), np.resize(chosen, n)] = PRESENT
+  for row in range(n):
+    turn = np.roll(chosen, -row)
+    new = turn[~shown[row, turn]]
+    status[row, new[0] if new.size else turn[0]] = PRESENT
   zeros = np.zeros((n, k), np.int8)
   return FindingsArrays(status, np.full((n, k), -1.0, np.float32), zeros, zeros)
 

@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from cdjax.core.types import FindingsArrays
 from cdjax.evaluate.bootstrap import mean
+from cdjax.evaluate.full_radiographs import asked_of
 from cdjax.evaluate.radiographs import LUNG_BOX, auroc, by_patient, only, ssim_outside_lungs
 
 
@@ -46,3 +47,11 @@ def test_only_one_finding_is_asked(k):
   asked = only(given, k)
   np.testing.assert_array_equal(asked.status, [[0, int(k == 1), 0]] * 2)
   assert not asked.side.any() and not asked.zone.any() and (asked.severity == -1).all()
+
+
+def test_every_image_is_asked_for_something_that_it_does_not_show():
+  status = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 1, 1], [-1, 1, 0]], np.int8)
+  zeros = np.zeros_like(status)
+  given = FindingsArrays(status, np.full(status.shape, -1.0, np.float32), zeros, zeros)
+  asked = asked_of(given, [0, 2])
+  assert asked.status.argmax(1).tolist() == [2, 2, 0, 2, 0] and (asked.status.sum(1) == 1).all()

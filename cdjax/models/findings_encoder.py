@@ -1,8 +1,9 @@
 """Findings as tokens for cross-attention, and as a map of the asked regions.
 
-One token per finding of the vocabulary, made of its name and status, its side and zone together (a
-joint embedding: "left lower" is one place, not two words) and its severity. A finding of unknown
-status has a masked token; a first token that says nothing keeps the context from being empty.
+One token per finding of the vocabulary, made of its name and status, its side and zone (together:
+"left lower" is one place, not two words; and each as this finding has it) and its severity. A
+finding of unknown status has a masked token; a first token that says nothing keeps the context from
+being empty.
 """
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from cdjax.core.types import PRESENT, SIDES, UNKNOWN, ZONES, Array, FindingsArrays
 from cdjax.models.layers import dense
 
-_NUM_PLACES = 2 ** len(SIDES) * 2 ** len(ZONES)
+_SIDES, _ZONES = 2 ** len(SIDES), 2 ** len(ZONES)
 
 
 def labels_only(findings: FindingsArrays) -> FindingsArrays:
@@ -46,9 +47,13 @@ class FindingsEncoder(nn.Module):
     present = findings.status == PRESENT
     status = present.astype(jnp.int32)
     name_status = table("name_status", 2 * k)[2 * jnp.arange(k) + status]
-    place = findings.side.astype(jnp.int32) * 2 ** len(ZONES) + findings.zone.astype(jnp.int32)
-    # Every finding has its own places: "upper" of a lung is not "upper" of the heart.
-    places = table("place", k * _NUM_PLACES)[jnp.arange(k) * _NUM_PLACES + place]
+    side, zone = findings.side.astype(jnp.int32), findings.zone.astype(jnp.int32)
+    # What a side or a zone is to a finding ("upper" of a lung is not "upper" of the heart), and
+    # what both together are to all of them: a place is understood where a finding was never seen.
+    names = jnp.arange(k)
+    places = (table("place", _SIDES * _ZONES)[side * _ZONES + zone]
+              + table("name_side", k * _SIDES)[names * _SIDES + side]
+              + table("name_zone", k * _ZONES)[names * _ZONES + zone])
     known = (findings.severity >= 0)[..., None]
     severity = jnp.clip(findings.severity, 0.0, 1.0)[..., None]
     # A few harmonics tell close severities apart.

@@ -61,6 +61,22 @@ def test_the_place_is_joint_and_belongs_to_its_finding():
   assert np.abs(shift(0) - shift(1)).max() > 0.1
 
 
+def test_a_place_that_a_finding_was_never_seen_at_is_made_of_what_was_seen():
+  """Every parameter behind "left upper" of one finding is learnt from other places or findings."""
+  module = FindingsEncoder(3, 8)
+  params = nn.unbox(module.init(KEY, findings([0] * 3)))
+
+  def used(k, side, zone):
+    at = lambda value: [value if i == k else 0 for i in range(3)]
+    token = lambda p: module.apply(p, findings(at(1), side=at(side), zone=at(zone)))[0][0, 1 + k]
+    grads = jax.grad(lambda p: (token(p) ** 2).sum())(params)
+    return jnp.concatenate([jnp.abs(g).ravel() for g in jax.tree.leaves(grads)]) > 0
+
+  seen = used(0, 1, 4) | used(0, 2, 1) | used(1, 1, 1)
+  unseen = used(0, 1, 1)
+  assert unseen.any() and not (unseen & ~seen).any()
+
+
 def test_labels_only_forgets_where_and_how_much():
   full = findings([1, 0, 1], side=[1, 0, 2], zone=[4, 0, 0], severity=[0.5, -1.0, 0.9])
   bare = labels_only(full)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 
 import pytest
 from endpoint import Endpoint, completion, says
@@ -58,15 +59,17 @@ def test_the_other_way_to_ask_for_a_schema():
 def test_reports_are_asked_about_together_but_not_too_many():
   """Three requests wait for each other inside: fewer would break, more would be counted."""
   reports = [f"Nodule of {n} mm." for n in range(1, 7)]
+  senders = set()
 
   def answer(body, number):
+    senders.update(t.name for t in threading.enumerate() if t.name.startswith("extract_"))
     size = int(body["messages"][-1]["content"].split()[2])
     return says({**MASS, "evidence": f"{size} mm", "name": "nodule", "size_mm": size}
                 if size != 4 else {**MASS, "evidence": "Nodule of 4 mm", "name": "nodule"})
 
   with Endpoint(answer, meet=3).running() as endpoint:
     found = _read(endpoint, *reports, concurrency=3, retries=0)
-  assert endpoint.most == 3 and len(endpoint.requests) == 6
+  assert endpoint.most == len(senders) == 3 and len(endpoint.requests) == 6
   sizes = [[f.size_mm for f in findings if f.evidence] for findings in found]
   assert sizes[3] == [None], "results come in the order of the reports"
 

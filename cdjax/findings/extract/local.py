@@ -100,7 +100,7 @@ class Writer:
     import torch
     from transformers import LogitsProcessorList
 
-    prompts = [self._prompt(messages) for messages in conversations]
+    prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
     longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
     room = float("inf") if longest is None else longest - self.max_tokens
     results: list[str | ValueError] = [
@@ -115,8 +115,7 @@ class Writer:
     matchers = [self.grammar() for _ in fitting]
     with torch.inference_mode():
       tokens = self.model.generate(
-          **batch, generation_config=_greedy(self.tokenizer, self.max_tokens),
-          logits_processor=LogitsProcessorList([Constraint(matchers, length)]))
+          **batch, logits_processor=LogitsProcessorList([Constraint(matchers, length)]))
     for k, row in zip(fitting, tokens[:, length:].tolist(), strict=True):
       end = self.tokenizer.eos_token_id
       results[k] = (self.tokenizer.decode(row[:row.index(end)], skip_special_tokens=True,
@@ -126,24 +125,26 @@ class Writer:
                                "--max-tokens"))
     return results
 
-  def _prompt(self, messages: Sequence[dict[str, str]]) -> list[int]:
-    """Tokens of a conversation: by the model's own template, or plainly where it has none."""
-    if self.tokenizer.chat_template:
-      return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True,
-                                                tokenize=True, return_dict=True)["input_ids"]
-    titles = {"system": "TASK", "user": "REPORT", "assistant": "JSON"}
-    text = "".join(f"{titles[m['role']]}:\n{m['content']}\n\n" for m in messages) + "JSON:\n"
-    return self.tokenizer(text)["input_ids"]
+
+def encode_prompt(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+  """Tokens of a conversation up to where the answer begins.
+
+  By the model's own chat template; plainly, under headings, where it has none.
+  """
+  if tokenizer.chat_template:
+    return tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True,
+                                         return_dict=True)["input_ids"]
+  titles = {"system": "TASK", "user": "REPORT", "assistant": "JSON"}
+  text = "".join(f"{titles[m['role']]}:\n{m['content']}\n\n" for m in messages) + "JSON:\n"
+  return tokenizer(text)["input_ids"]
 
 
 def _greedy(tokenizer: Any, max_tokens: int) -> Any:
-  """Greedy decoding, whatever the folder's own generation_config.json asks for."""
+  """Greedy decoding and nothing else."""
   from transformers import GenerationConfig
 
   return GenerationConfig(max_new_tokens=max_tokens, do_sample=False, num_beams=1,
-                          repetition_penalty=1.0, no_repeat_ngram_size=0, temperature=1.0,
-                          top_p=1.0, top_k=50, eos_token_id=tokenizer.eos_token_id,
-                          pad_token_id=tokenizer.pad_token_id)
+                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
 
 
 def load_writer(folder: str | Path, schema: dict[str, Any], *, device: str | None = None,
@@ -168,5 +169,7 @@ def load_writer(folder: str | Path, schema: dict[str, Any], *, device: str | Non
   device = device or ("cuda" if torch.cuda.is_available() else "cpu")
   if tokenizer.pad_token_id is None:
     tokenizer.pad_token = tokenizer.eos_token
+  # `generate` fills what it is not told from here: a folder may ask for sampling or least lengths.
+  model.generation_config = _greedy(tokenizer, max_tokens)
   grammar = make_grammar(schema, tokenizer, model.get_output_embeddings().weight.shape[0])
   return Writer(model.to(device).eval(), tokenizer, grammar, max_tokens)

@@ -38,7 +38,7 @@ def make_backend(name: str, **options: Any) -> Backend:
     ImportError: the extra that it needs is not installed.
   """
   if name not in BACKENDS:
-    raise ValueError(f"backend={name!r}; expected one of {sorted(BACKENDS)}")
+    raise ValueError(f"backend={name!r}; expected one of {list(BACKENDS)}")
   known = inspect.signature(BACKENDS[name]).parameters
   flag = lambda option: "--" + option.replace("_", "-")
   if unknown := [option for option in options if option not in known]:

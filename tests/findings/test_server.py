@@ -102,7 +102,7 @@ def test_after_the_last_attempt_the_report_is_given_up():
   bad = (500, {}, json.dumps({"error": {"message": SECRET}}))
   with Endpoint(lambda body, number: bad).running() as endpoint:
     (error,) = _read(endpoint, retries=2)
-  assert str(error) == "the endpoint answered HTTP 500 (3 attempts)"
+  assert str(error) == "the endpoint answered HTTP 500; does it know --response-format? (3 attempts)"
   assert isinstance(error, ValueError) and len(endpoint.requests) == 3
 
 

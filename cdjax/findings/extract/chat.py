@@ -113,7 +113,9 @@ class Chat:
       raise ValueError("the endpoint's answer is not of the protocol") from None
     if status in (408, 409, 429) or status >= 500:
       wait_s = float(asked) if asked.replace(".", "", 1).isdecimal() else None
-      raise Busy(f"the endpoint answered HTTP {status}", wait_s)
+      # Some servers fail so on a format that they do not know.
+      hint = "; does it know --response-format?" if status == 500 else ""
+      raise Busy(f"the endpoint answered HTTP {status}{hint}", wait_s)
     if 300 <= status < 400:
       raise Refused(f"the endpoint answered HTTP {status}, a redirect; reports go only to the "
                     "address of --allow-endpoint: name the right one there")

@@ -102,7 +102,8 @@ def test_after_the_last_attempt_the_report_is_given_up():
   bad = (500, {}, json.dumps({"error": {"message": SECRET}}))
   with Endpoint(lambda body, number: bad).running() as endpoint:
     (error,) = _read(endpoint, retries=2)
-  assert str(error) == "the endpoint answered HTTP 500; does it know --response-format? (3 attempts)"
+  assert str(error) == ("the endpoint answered HTTP 500; does it know --response-format? "
+                        "(3 attempts)")
   assert isinstance(error, ValueError) and len(endpoint.requests) == 3
 
 
@@ -153,6 +154,29 @@ def test_an_endpoint_that_is_not_there():
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
   (error,) = make_backend("server", model="m", retries=0, allow_endpoint=url).extract([REPORT])
   assert str(error) == "the endpoint cannot be reached"
+
+
+def test_an_interrupted_run_sits_out_no_pause_and_sends_nothing_more(monkeypatch):
+  monkeypatch.setattr(retry, "FIRST_WAIT_S", 25.0)
+  asked = threading.Event()
+
+  def answer(body, number):
+    asked.set()
+    return 500, {}, "{}"
+
+  def reports():
+    yield REPORT
+    assert asked.wait(timeout=20)
+    raise KeyboardInterrupt
+
+  with Endpoint(answer).running() as endpoint:
+    backend = make_backend("server", allow_endpoint=endpoint.url, model="m")
+    with pytest.raises(KeyboardInterrupt):
+      list(backend.extract(reports()))
+    for sender in [t for t in threading.enumerate() if t.name.startswith("extract_")]:
+      sender.join(timeout=15)
+      assert not sender.is_alive()
+  assert len(endpoint.requests) == 1
 
 
 @pytest.mark.parametrize(("answer", "message"), [

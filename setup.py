@@ -55,9 +55,12 @@ setup(
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
     "text": ["transformers>=5"],
+    # pydantic comes with these two only: the rules and everything else do without it.
+    "llm": ["openai>=3.50", "pydantic>=2.11"],
+    "llm-local": ["llguidance>=1.9", "pydantic>=2.11", "torch>=2.10", "transformers>=5"],
     "parity": ["diffusers==0.42.1", "torch==2.13.0"],
-    "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9", "scikit-image>=0.25",
-             "scikit-learn>=1.6"],
+    "test": ["hypothesis>=6.100", "llguidance>=1.9", "openai>=3.50", "pydantic>=2.11", "pytest>=8",
+             "ruff>=0.9", "scikit-image>=0.25", "scikit-learn>=1.6"],
   },
   entry_points={"console_scripts": ["cdjax=cdjax.cli.main:main"]},
 )

@@ -24,7 +24,7 @@ FLOORS = {
 
 # Optional or slow: imported inside the function that needs them.
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "openai", "tensorflow", "sklearn",
-         "skimage"}
+         "skimage", "pydantic", "llguidance"}
 # Anything that can run code from a file.
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

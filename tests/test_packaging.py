@@ -51,7 +51,8 @@ def test_every_requirement_is_pinned_and_the_pin_is_new_enough():
   arguments = _setup_arguments()
   extras = ast.literal_eval(arguments["extras_require"])
   requirements = [*ast.literal_eval(arguments["install_requires"]),
-                  *extras["test"], *extras["parity"], *extras["text"]]
+                  *(need for name in ("test", "parity", "text", "llm", "llm-local")
+                    for need in extras[name])]
   pins = _pins()
   for requirement in requirements:
     name, operator, bound = re.fullmatch(r"([\w-]+)(>=|==)([\d.]+)", requirement).groups()
@@ -62,7 +63,8 @@ def test_every_requirement_is_pinned_and_the_pin_is_new_enough():
 
 def test_core_is_light():
   core = " ".join(ast.literal_eval(_setup_arguments()["install_requires"]))
-  for heavy in ("torch", "transformers", "tensorflow>", "tensorflow=", "diffusers", "scikit"):
+  for heavy in ("torch", "transformers", "tensorflow>", "tensorflow=", "diffusers", "scikit",
+                "openai", "pydantic"):
     assert heavy not in core
 
 

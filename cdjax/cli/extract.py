@@ -1,4 +1,4 @@
-"""Turns radiology reports into structured findings.
+r"""Turns radiology reports into structured findings.
 
 Reads the sections of a report that state findings (not the indication or the history) and writes
 one line a report: {"id": "…", "findings": [{"name", "status", "severity", "laterality", "zones",
@@ -10,18 +10,36 @@ INPUT is a .csv or .jsonl file with the columns id and report, or a folder of .t
 folder of Open-i .xml files.
 
 Backends:
-  rules   phrases and the grammar of lists; nothing leaves this machine
+  rules    phrases and the grammar of lists; nothing leaves this machine
+  local    a language model in this process: --model FOLDER (config.json, tokenizer.json and
+           safetensors; nothing is downloaded). Nothing leaves this machine. Needs the extra
+           llm-local: pip install 'cdjax[llm-local]'
+  server   a language model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama):
+           --model NAME --allow-endpoint URL. The sections that state findings are sent to that
+           address and to no other; without it nothing is sent. Needs the extra llm:
+           pip install 'cdjax[llm]'
+
+Both models have to answer in JSON of a fixed schema and to quote the words of the report that
+support each finding; a finding whose words are not in the report is left out and counted. What a
+model makes of a report is another matter: small ones are much weaker than the rules.
 
 examples:
   cdjax extract --input reports.csv --output findings.jsonl
   cdjax extract --input reports.csv --output findings.jsonl --columns id=study report=text
   cdjax extract --input openi/ --output findings.jsonl
+  cdjax extract --input reports.csv --output f.jsonl --backend local --model models/medium
+  cdjax extract --input reports.csv --output f.jsonl --backend server --model medium \
+    --allow-endpoint http://127.0.0.1:8080/v1
   cdjax extract --compare mine.jsonl theirs.jsonl
 """
 
 import argparse
 
 from cdjax.cli.arguments import column
+
+# Of the backends; which one has which is said where it is made.
+_OPTIONS = ("model", "device", "batch_size", "max_tokens", "allow_endpoint", "api_key_env",
+            "response_format", "concurrency", "timeout", "retries")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +52,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="columns of other names: id=STUDY report=TEXT")
   parser.add_argument("--compare", nargs=2, metavar=("A", "B"),
                       help="instead: how far two findings files of the same reports agree")
+  models = parser.add_argument_group("options of --backend local and server")
+  models.add_argument("--model", metavar="M", help="local: a folder; server: a name it knows")
+  models.add_argument("--max-tokens", type=int, metavar="N",
+                      help="longest answer (default: local 2048, server 4096)")
+  local = parser.add_argument_group("options of --backend local")
+  local.add_argument("--device", metavar="D", help="cpu or cuda (default: a GPU if there is one)")
+  local.add_argument("--batch-size", type=int, metavar="N", help="reports at a time (default: 4)")
+  server = parser.add_argument_group("options of --backend server")
+  server.add_argument("--allow-endpoint", metavar="URL",
+                      help="where reports may be sent, e.g. http://127.0.0.1:8080/v1")
+  server.add_argument("--api-key-env", metavar="NAME",
+                      help="environment variable that holds the key (default: no key is sent)")
+  server.add_argument("--response-format", metavar="F",
+                      help="how the schema is asked for: json_schema (default), or json_object for "
+                      "llama-cpp-python's own server")
+  server.add_argument("--concurrency", type=int, metavar="N",
+                      help="requests at a time (default: 4)")
+  server.add_argument("--timeout", type=float, metavar="S",
+                      help="seconds of silence until a request counts as failed (default: 120)")
+  server.add_argument("--retries", type=int, metavar="N",
+                      help="after HTTP 429, 5xx and silence, with growing pauses (default: 4)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
 def _extract(args: argparse.Namespace) -> int:
   """Reads the reports and prints what was found."""
   import collections
+  import sys
   from pathlib import Path
 
   from tqdm import tqdm
@@ -59,7 +99,10 @@ def _extract(args: argparse.Namespace) -> int:
   from cdjax.data.report_records import read_reports
   from cdjax.findings.extract import make_backend
 
-  backend = make_backend(args.backend)
+  given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+  backend = make_backend(args.backend, **given)
+  if backend.notice:
+    print(f"cdjax: warning: {backend.notice}", file=sys.stderr, flush=True)
   reports, problems = read_reports(args.input, dict(args.columns))
   summary = extract_to_file(reports, args.output, backend,
                             progress=lambda todo: tqdm(todo, unit="report", disable=None))

@@ -8,6 +8,7 @@ denies all three, "no A, there is B" and "no A is seen, small B" only the first.
 
 from collections.abc import Sequence
 
+from cdjax.findings.extract.changes import neither_changed
 from cdjax.findings.extract.lexicon import Cue, Lexicon
 from cdjax.findings.extract.mentions import Mention
 from cdjax.findings.extract.phrases import Hit
@@ -39,6 +40,8 @@ def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Le
   found = lexicon.cues.find(words, breaks)
   cues = [Hit(hit.start, hit.end, cue) for hit in found for cue in hit.value
           if cue.kind != "pass" and not inside.intersection(range(hit.start, hit.end))]
+  if denied := neither_changed(sentence, lexicon):
+    cues = [cue for cue in cues if not denied[0] <= cue.start < denied[2]]
   passed = {i for hit in found if hit.value[0].kind == "pass" for i in range(hit.start, hit.end)}
   stops = [hit.start for hit in lexicon.stops.find(words, breaks) if hit.start not in passed]
   reached = {(cue, k) for cue in cues for k, mention in enumerate(mentions)
@@ -53,7 +56,7 @@ def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Le
       result.append((DROPPED, reaching))
     else:
       result.append((_status(mention, reaching, sentence), reaching))
-  return _doubt_alternatives(result, sentence, mentions)
+  return _doubt_alternatives(result, sentence, mentions, stops)
 
 
 def _status(mention: Mention, reaching: Sequence[Hit[Cue]], sentence: Sentence) -> str:
@@ -183,18 +186,21 @@ def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
 
 
 def _doubt_alternatives(result: list[tuple[str, list[Hit[Cue]]]], sentence: Sentence,
-                        mentions: Sequence[Mention]) -> list[tuple[str, list[Hit[Cue]]]]:
+                        mentions: Sequence[Mention], stops: Sequence[int]
+                        ) -> list[tuple[str, list[Hit[Cue]]]]:
   """"Atelectasis or scarring", "A versus B": of two stated alternatives neither is sure."""
   statuses = [status for status, _ in result]
-  if _DENIALS.intersection(sentence.words[:mentions[0].start] if mentions else ()):
-    return result  # "No change in A or B": the "or" is that of a denial.
+  # "No change in A or B": the "or" is that of a denial.
+  denied = [bool(_DENIALS.intersection(sentence.words[max(
+      (stop for stop in stops if stop <= mention.start), default=0):mention.start]))
+      for mention in mentions]
   for k, mention in enumerate(mentions):  # "Atelectasis versus aspiration": the other is no name.
-    if sentence.words[mention.end:mention.end + 1] in (("versus",), ("vs",)):
+    if not denied[k] and sentence.words[mention.end:mention.end + 1] in (("versus",), ("vs",)):
       statuses[k] = UNCERTAIN if statuses[k] == PRESENT else statuses[k]
   for k in range(len(mentions) - 1):
     first, second = mentions[k], mentions[k + 1]
     between = sentence.words[first.end:second.start]
     alternatives = {"or", "versus", "vs"} & set(between) and len(between) <= 6
-    if alternatives and {statuses[k], statuses[k + 1]} <= {PRESENT, UNCERTAIN}:
+    if alternatives and not denied[k] and {statuses[k], statuses[k + 1]} <= {PRESENT, UNCERTAIN}:
       statuses[k] = statuses[k + 1] = UNCERTAIN
   return [(status, cues) for status, (_, cues) in zip(statuses, result, strict=True)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cdjax.core.types import SIDES
+from cdjax.findings.extract.changes import attach_changes, neither_changed
 from cdjax.findings.extract.frame import Attributes, Frame, make_frame
 from cdjax.findings.extract.lexicon import Lexicon
 from cdjax.findings.extract.mentions import Mention
@@ -31,7 +32,7 @@ def attach(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon,
   attach_places(frame, result)
   _attach_degrees(frame, result)
   _attach_sizes(frame, result)
-  _attach_changes(frame, result)
+  attach_changes(frame, result)
   own = [attributes.placed for attributes in result]
   for k in range(1, len(mentions)):
     _share_degree(frame, result, k)
@@ -53,6 +54,8 @@ def _attach_degrees(frame: Frame, result: list[Attributes]) -> None:
   words, gaps = frame.sentence.words, frame.sentence.gaps
   changes = {i for hit in frame.lexicon.changes.find(words, frame.breaks)
              for i in range(hit.start, hit.end)}
+  if denied := neither_changed(frame.sentence, frame.lexicon):
+    changes.update(range(*denied[1:]))
   sides = {hit.start: hit.value[0] for hit in frame.lexicon.regions.find(words, frame.breaks)
            if hit.value and hit.value[0] in SIDES}
   for hit in frame.lexicon.severities.find(words, frame.breaks):
@@ -120,32 +123,3 @@ def _attach_sizes(frame: Frame, result: list[Attributes]) -> None:
     if get_ontology().findings[frame.mentions[k].name].scale == "size":
       result[k].size_mm = max(size, result[k].size_mm or 0.0)
       result[k].used(j, i + 1)
-
-
-def _attach_changes(frame: Frame, result: list[Attributes]) -> None:
-  """Change since an earlier image."""
-  words = frame.sentence.words
-  for hit in frame.lexicon.changes.find(words, frame.breaks):
-    if hit.value.kind == "pass":
-      continue
-    k = frame.owner(hit.start, hit.end)
-    inside = [m for m, span in enumerate(frame.spans) if span[0] <= hit.start < span[1]]
-    k = inside[0] if inside else k
-    if k is None:
-      continue
-    mention, (start, end) = frame.mentions[k], frame.spans[k]
-    if mention.start <= hit.start < mention.end:
-      continue
-    if (hit.end <= start and hit.value.value in ("increased", "decreased")
-        and mention.name in frame.lexicon.descriptive_change and "interval" not in words[:hit.end]):
-      continue
-    between = range(hit.end, start) if hit.end <= start else range(end, hit.start)
-    # "Markings are increased, which may be edema"; "enlarged but stable" is one statement.
-    parted = hit.end <= start and any("," in frame.sentence.gaps[i]
-                                      for i in range(hit.end, start + 1))
-    stopped = any(stop in between and stop + 1 != hit.start for stop in frame.stops)
-    if parted or stopped or WELL.intersection(words[i] for i in between):
-      continue
-    if result[k].change is None:
-      result[k].change = hit.value.value
-      result[k].used(hit.start, hit.end)

@@ -1,29 +1,15 @@
 """Who reads the reports: a name to a function that makes a `Backend`."""
 
-import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable
 from importlib import resources
+from typing import Any
 
+from cdjax.findings.extract.backend import Backend
+from cdjax.findings.extract.local import make_local
 from cdjax.findings.extract.rules import extract_findings
-from cdjax.findings.types import Finding
-
-
-@dataclasses.dataclass(frozen=True)
-class Backend:
-  """A reader of reports.
-
-  Attributes:
-    name: as given on the command line.
-    fingerprint: changes whenever the same report could be read differently.
-    extract: reports → for each, in order, its findings, or the `ValueError` that says without
-      quoting the report why it cannot be read. It may read ahead, so that a backend can work in
-      batches or on several reports at a time.
-  """
-
-  name: str
-  fingerprint: str
-  extract: Callable[[Iterable[str]], Iterator[Sequence[Finding] | ValueError]]
+from cdjax.findings.extract.server import make_server
 
 
 def make_rules() -> Backend:
@@ -36,15 +22,29 @@ def make_rules() -> Backend:
   return Backend("rules", digest.hexdigest()[:16], lambda reports: map(extract_findings, reports))
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"rules": make_rules}
+BACKENDS: dict[str, Callable[..., Backend]] = {
+  "rules": make_rules, "local": make_local, "server": make_server}
 
 
-def make_backend(name: str) -> Backend:
+def make_backend(name: str, **options: Any) -> Backend:
   """The backend of a name.
 
+  Args:
+    name: of `BACKENDS`.
+    options: keyword arguments of its function.
+
   Raises:
-    ValueError: there is none.
+    ValueError: there is no such backend, or it has no such option, or needs one more.
+    ImportError: the extra that it needs is not installed.
   """
   if name not in BACKENDS:
-    raise ValueError(f"backend={name!r}; expected one of {sorted(BACKENDS)}")
-  return BACKENDS[name]()
+    raise ValueError(f"backend={name!r}; expected one of {list(BACKENDS)}")
+  known = inspect.signature(BACKENDS[name]).parameters
+  flag = lambda option: "--" + option.replace("_", "-")
+  if unknown := [option for option in options if option not in known]:
+    raise ValueError(f"{flag(unknown[0])} is no option of the backend {name!r}; it has "
+                     f"{', '.join(map(flag, known)) or 'none'}")
+  for option, parameter in known.items():
+    if parameter.default is parameter.empty and option not in options:
+      raise ValueError(f"the backend {name!r} needs {flag(option)}")
+  return BACKENDS[name](**options)

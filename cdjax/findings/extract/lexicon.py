@@ -49,6 +49,7 @@ class Lexicon:
     pair_names: finding name of each pair rule.
     cues: phrase to `Cue`.
     stops, changes: more cues, looked up apart because they may lie inside another.
+    verdicts: phrases that say of what "neither … nor" names that it changed.
     links: phrases that explain what was named before them by what follows.
     regions: phrase to (side or "", zone or ""), where the side "plural" means both unless one is
       named; None for words that only look like a place.
@@ -70,6 +71,7 @@ class Lexicon:
   cues: Trie[tuple[Cue, ...]]
   stops: Trie[Cue]
   changes: Trie[Cue]
+  verdicts: Trie[str]
   links: Trie[str]
   regions: Trie[tuple[str, str] | None]
   severities: Trie[float | None]
@@ -122,6 +124,7 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       changes=Trie([*((text, Cue("change", value=change))
                       for change, phrases in raw["change"].items() for text in phrases),
                     *((text, Cue("pass")) for text in raw["pass_change"])]),
+      verdicts=Trie((text, text) for text in raw["neither_change"]),
       links=Trie((text, text) for text in raw["links"]),
       regions=Trie([*((text, tuple(place)) for text, place in raw["regions"].items()),
                     *((text, None) for text in raw["pass_regions"])]),

@@ -9,7 +9,7 @@ Meant for one GPU, or a few hours of CPUs. Not yet measured: the values are thos
 configs/radiographs.py, with more steps.
 """
 
-from cdjax.core.config import base_config
+from cdjax.core.config import RADIOGRAPHS_64, base_config
 
 
 def get_config(arg: str = ""):
@@ -18,11 +18,5 @@ def get_config(arg: str = ""):
     raise ValueError(f"configs/openi.py:{arg}; expected no argument")
   c = base_config()
   c.name = "openi"
-  c.data.source = "prepared"
-  c.data.resolution = 64
-  c.autoencoder.num_train_steps = 4000
-  c.autoencoder.augment = 1.0   # one image a patient is learnt by heart without
-  c.autoencoder.loss.minimality = 0.3   # haze is faint, and should be painted
-  c.diffusion.num_train_steps = 4000
-  c.classifier.num_train_steps = 2000
+  c.update_from_flattened_dict(RADIOGRAPHS_64)
   return c

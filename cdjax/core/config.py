@@ -30,6 +30,18 @@ NO_DISENTANGLEMENT = {
 }
 
 
+# Some thousand patients with one image each, 64 px.
+RADIOGRAPHS_64 = {
+    "data.source": "prepared",
+    "data.resolution": 64,
+    "autoencoder.num_train_steps": 4000,
+    "autoencoder.augment": 1.0,   # one image a patient is learnt by heart without
+    "autoencoder.loss.minimality": 0.3,   # haze is faint, and should be painted
+    "diffusion.num_train_steps": 4000,
+    "classifier.num_train_steps": 2000,
+}
+
+
 # Some ten thousand patients and more, 128 px, on accelerators: larger models, longer training.
 RADIOGRAPHS_128 = {
     "data.source": "prepared",

@@ -49,7 +49,7 @@ class FindingsEncoder(nn.Module):
     name_status = table("name_status", 2 * k)[2 * jnp.arange(k) + status]
     side, zone = findings.side.astype(jnp.int32), findings.zone.astype(jnp.int32)
     # What a side or a zone is to a finding ("upper" of a lung is not "upper" of the heart), and
-    # what both together are to all of them: a place is understood where a finding was never seen.
+    # what both together are to all of them: no place of a finding has a row that only it can train.
     names = jnp.arange(k)
     places = (table("place", _SIDES * _ZONES)[side * _ZONES + zone]
               + table("name_side", k * _SIDES)[names * _SIDES + side]

@@ -14,11 +14,14 @@ def mean_over_runs(runs: Sequence[Mapping]) -> dict:
     number of runs that have a value. Keys that some run lacks are left out. Of one run: itself.
 
   Raises:
-    ValueError: no run, or runs measured with different seeds.
+    ValueError: no run, or runs measured with different seeds or numbers of questions.
   """
   if not runs or len({run["seed"] for run in runs}) != 1:
     raise ValueError(f"runs measured with the seeds {[run['seed'] for run in runs]}; expected one "
                      "or more runs measured with the same seed")
+  asked = [run.get("counterfactual/finding", {}).get("n") for run in runs]
+  if len(set(asked)) != 1:
+    raise ValueError(f"runs measured with {asked} questions; expected one number")
   first = runs[0]
   if len(runs) == 1:
     return dict(first)
@@ -34,14 +37,13 @@ def mean_over_runs(runs: Sequence[Mapping]) -> dict:
   return out
 
 
-def markdown_metrics(metrics: Mapping, keys: Sequence[str] | None = None) -> str:
-  """`| key | value | low … high |` of the given keys, or of all but `interactions/*`."""
-  entries = {k: v for k, v in metrics.items() if isinstance(v, Mapping) and "value" in v}
-  keys = [k for k in entries if not k.startswith("interactions/")] if keys is None else keys
+def markdown_metrics(metrics: Mapping) -> str:
+  """`| key | value | low … high |` of all keys but `interactions/*`."""
   number = lambda v: "–" if v is None else f"{v:.4f}" if abs(v) < 0.1 else f"{v:.3g}"
   lines = ["| key | value | low … high |", "|---|---|---|"]
-  for key in keys:
-    entry = entries[key]
+  for key, entry in metrics.items():
+    if key.startswith("interactions/") or not isinstance(entry, Mapping) or "value" not in entry:
+      continue
     spread = "" if entry["low"] is None else f"{number(entry['low'])} … {number(entry['high'])}"
     lines.append(f"| `{key}` | {number(entry['value'])} | {spread} |")
   return "\n".join(lines) + "\n"

@@ -61,7 +61,7 @@ def test_the_place_is_joint_and_belongs_to_its_finding():
   assert np.abs(shift(0) - shift(1)).max() > 0.1
 
 
-def test_a_place_that_a_finding_was_never_seen_at_is_made_of_what_was_seen():
+def test_no_place_of_a_finding_has_parameters_of_its_own():
   """Every parameter behind "left upper" of one finding is learnt from other places or findings."""
   module = FindingsEncoder(3, 8)
   params = nn.unbox(module.init(KEY, findings([0] * 3)))

@@ -8,8 +8,9 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
+from cdjax.data.openi import parse_xml
 from cdjax.data.published.labels import known
 from cdjax.data.published.layout import DataSet, Item, Layout
 from cdjax.data.quarantine import Problem, Unusable
@@ -49,8 +50,8 @@ def read(layout: Layout) -> Iterator[Item]:
     data = path.read_bytes()
     layout.remember(path.name, data)
     try:
-      report = _parse(data)
-    except (ElementTree.ParseError, Unusable) as error:
+      report = parse_xml(data)
+    except ValueError as error:
       number += 1
       layout.problems.append(Problem(number, path.name, "unreadable report", str(error)))
       continue
@@ -59,13 +60,6 @@ def read(layout: Layout) -> Iterator[Item]:
       name = node.get("id", "")
       yield Item(number, f"{prefix}{name}.png", frontal.get((path.stem, _number(name))),
                  functools.partial(_fields, f"{prefix}{name}.png", name, path, report))
-
-
-def _parse(data: bytes) -> ElementTree.Element:
-  """The report's tree; no report declares entities, which could grow without end."""
-  if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-    raise Unusable("unreadable report", "the file declares a document type")
-  return ElementTree.fromstring(data)
 
 
 def _read_views(layout: Layout) -> dict[tuple[str, str], bool]:
@@ -84,7 +78,7 @@ def _number(name: str) -> str:
   return name.partition("IM-")[2].partition(".")[0]
 
 
-def _fields(image: str, name: str, path: Path, report: ElementTree.Element) -> dict:
+def _fields(image: str, name: str, path: Path, report: Element) -> dict:
   texts = {node.get("Label", "").upper(): (node.text or "").strip()
            for node in report.iter("AbstractText")}
   return {"image": image, "image_id": name, "patient_id": path.stem,

@@ -6,9 +6,9 @@ Commands:
   cdjax evaluate --workdir run --seed 1
 
 Not yet measured with the present model. These numbers are of the one before, whose diffusion
-denoised draws of the pathology and whose findings had an embedding for each place: 965 frontal radiographs
-of 603 patients from NIH ChestX-ray14 and the Hannover COVID-19 repository (611 images to train on;
-three quarters of the patients have one study; prepared with --columns
+denoised draws of the pathology and whose findings had an embedding for each place: 965 frontal
+radiographs of 603 patients from NIH ChestX-ray14 and the Hannover COVID-19 repository (611 images
+to train on; three quarters of the patients have one study; prepared with --columns
 study=study_offset_days,study too), 2 CPU cores, 10 minutes of training; 151 held-out patients:
 
   reconstruction                     26.2 dB (25.9 to 26.6), SSIM 0.80: ribs and vessels are lost,

@@ -25,7 +25,9 @@ NO_DISENTANGLEMENT = {
         "null_anchor", "swap_same_patient", "findings", "location", "severity", "invariance",
         "acquisition_equivariance", "acquisition_invariance", "kl_acquisition", "minimality")},
     "autoencoder.loss.kl_pathology": 1.0,
+    "autoencoder.loss.mirror": 0.0,
     "diffusion.target": "everything",
+    "diffusion.mirror_share": 0.0,
     "diffusion.condition.identity": "none",
 }
 
@@ -141,7 +143,7 @@ def base_config() -> ConfigDict:
       transformer_width=32,     # width of T
       transformer_heads=2,      # heads of T
       causal=True,              # identity slots do not attend to the pathology
-      linear_path=True,         # local linear maps beside encoder and decoder
+      linear_path=True,         # local linear maps beside encoder and decoder of the film
       acquisition=True,         # explicit acquisition code
       max_shift=1.5,            # pixels that the acquisition code can shift by, at 64 px
       num_views=1,              # radiographic views with an embedding (1: none)
@@ -171,6 +173,7 @@ def base_config() -> ConfigDict:
       acquisition_invariance=9.0,  # KL of z_acq when another patient's lesion is laid over, nats
       minimality=1.0,           # prior that a pathology changes few pixels, nats
       minimality_scale=0.02,    # of a change that is worth painting, images in [0, 1]
+      mirror=0.0,               # images made with a lesion on its other side are rebuilt too
       identity=0.0,             # contrastive, between patients
       price_warmup=0.2,         # share of training over which the prices rise from their start
       price_start=0.02,         # factor on the prices at step 0
@@ -189,6 +192,7 @@ def base_config() -> ConfigDict:
   ))
   c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
   c.diffusion.sample_target = False  # True: denoise draws of z_path, not its posterior mean
+  c.diffusion.mirror_share = 0.25    # share of studies shown with the lesion on its other side
   c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(
       kind="cosine",            # cosine | linear | scaled_linear

@@ -33,6 +33,7 @@ from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
+from cdjax.train.objectives.mirrored import mirrored_terms
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
 
 _CODE_SIGMA = 0.1   # of the likelihood of an acquisition code
@@ -170,6 +171,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     encode = lambda x: apply("autoencoder", x, method="encode")
     decode = lambda z, code, view: apply("autoencoder", z, code, view, method="decode")
 
+    progress = jnp.minimum(step / price_steps, 1.0)
+    price = weights.price_start + (1.0 - weights.price_start) * progress
     group = make_group(batch, stream(rng, "augment"), max_shift=cfg.model.max_shift,
                        augment=cfg.augment)
     sick = ~group.findings.healthy
@@ -252,8 +255,11 @@ def make_loss_fn(config: ConfigDict) -> Callable:
           stream(rng, "cycle"), group, null, encoding, z, code, encode, decode,
           sigma=weights.sigma)
 
-    progress = jnp.minimum(step / price_steps, 1.0)
-    price = weights.price_start + (1.0 - weights.price_start) * progress
+    if weights.mirror:
+      terms["mirror"] = mirrored_terms(
+          stream(rng, "mirror"), group, layers, z_used, code, apply, take,
+          weights=weights, price=price)
+
     priced = {"kl_identity", "kl_pathology", "kl_acquisition", "invariance",
               "acquisition_invariance", "minimality"}
     total = sum(

@@ -227,6 +227,7 @@ def base_config() -> ConfigDict:
       dtype="float32",          # activations: float32 | bfloat16
   ))
   classifier.augment = True     # acquisition augmentation on the device
+  classifier.severity_sigma = 0.2  # of a reading of severity: the finer, the more it counts
   c.classifier = classifier
   c.judge = ConfigDict(classifier.to_dict())   # phantom only; used for evaluation and nothing else
   c.judge.num_train_steps = 500

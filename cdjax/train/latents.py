@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from cdjax.core.images import to_unit
 from cdjax.core.types import PyTree
 from cdjax.data.pipeline import eval_batches
 from cdjax.data.source import Split
@@ -66,15 +67,16 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
     z = posterior_sample(key, encoding.slots)
     everyone = np.ones(len(x), bool)
     code = posterior_sample(jax.random.fold_in(key, 1), encoding.acquisition)
-    pseudo_healthy = apply(null_pathology(z, everyone), code, view, method="decode")
+    decode = lambda z: apply(z, code, view, method="decode")
+    pseudo_healthy = decode(null_pathology(z, everyone))
     again = apply(pseudo_healthy, method="encode")
     if whole:
       target = jax.tree.map(lambda a: a.reshape(*a.shape[:3], -1), encoding.slots)
       mirrored = jax.tree.map(jnp.zeros_like, target)
     else:
       target = encoding.pathology
-      layers = apply(z.at[..., -1, :].set(target.mean), view, method="paint")
-      turned = apply(mirror_lesion(layers), code, method="observe")
+      explained = decode(z.at[..., -1, :].set(target.mean))
+      turned, _ = mirror_lesion(x, to_unit(explained), to_unit(pseudo_healthy))
       mirrored = apply(turned, method="encode").pathology
     posteriors = (target, mirrored, encoding.identity, again.identity)
     return {f"{name}_{part}": getattr(posterior, part)

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdjax.core.types import FindingsArrays
-from cdjax.models.disentangled import Layers
 from cdjax.models.mirrored import can_mirror, mirror_findings, mirror_lesion
 
 
@@ -29,9 +28,21 @@ def test_only_findings_with_a_side_have_another_side():
   np.testing.assert_array_equal(can_mirror(findings(status, side)), [0, 1, 0, 1, 1])
 
 
-def test_the_lesion_turns_over_the_same_film():
-  image = jnp.arange(12.0).reshape(1, 3, 4, 1)
-  turned = mirror_lesion(Layers(image, image + 1.0, image / 16.0))
-  np.testing.assert_array_equal(turned.film, image)
-  np.testing.assert_array_equal(turned.lesion[0, :, :, 0], np.fliplr(image[0, :, :, 0]) + 1.0)
-  np.testing.assert_array_equal(turned.opacity[0, :, :, 0], np.fliplr(image[0, :, :, 0]) / 16.0)
+def test_a_lesion_is_cut_out_and_laid_over_the_other_side():
+  """The radiograph's own pixels move, not the model's; elsewhere it stays as it is."""
+  rng = np.random.default_rng(0)
+  healthy = np.full((1, 64, 64, 1), 0.4)
+  lesion, grain = np.zeros((2, 1, 64, 64, 1))
+  lesion[:, 20:30, 10:20] = 0.3
+  grain[:, 20:30, 10:20] = 0.02 * rng.normal(size=(1, 10, 10, 1))
+  anatomy = 0.02 * rng.normal(size=healthy.shape)   # what the model leaves out of the film
+  anatomy[:, 10:40, :30] = 0.0
+  x = healthy + lesion + grain + anatomy
+  turned, target = mirror_lesion(2.0 * x - 1.0, healthy + lesion, healthy)
+  moved = (lesion + grain)[:, :, ::-1]
+  np.testing.assert_allclose(0.5 * (turned + 1.0), healthy + moved + anatomy, rtol=0, atol=0.02)
+  inside = moved != 0
+  np.testing.assert_allclose((target - healthy)[inside], moved[inside], rtol=0, atol=0.02)
+  assert np.corrcoef((target - healthy)[inside], moved[inside])[0, 1] > 0.9
+  still, _ = mirror_lesion(2.0 * x - 1.0, healthy, healthy)
+  np.testing.assert_allclose(still, 2.0 * x - 1.0, rtol=0, atol=1e-6)

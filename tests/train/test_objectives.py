@@ -72,7 +72,7 @@ def test_every_term_enters_the_loss_with_its_weight(name):
     config = make_config(**{name: weight, "price_warmup": 0.0, "sigma": 1.0})
     params, loss_fn = setup(config)
     params["autoencoder"]["acquisition_head"]["kernel"] *= 30.0   # it starts almost blind
-    loss, aux = loss_fn(params, {}, batch, KEY, 10)
+    loss, aux = loss_fn(params, {}, batch, KEY, config.autoencoder.num_train_steps)
     losses.append(float(loss))
   term = float(aux[name])
   assert np.isfinite(term) and abs(term) > 1e-6
@@ -149,7 +149,7 @@ def test_a_turned_lesion_teaches_the_pathology_alone():
   params, _ = setup(config)
   config.autoencoder.loss.mirror = 1.0
   loss_fn = autoencoder.make_loss_fn(config)
-  grad = jax.jit(jax.grad(lambda p: loss_fn(p, {}, make_batch(), KEY, 10)[1]["mirror"]))(params)
+  grad = jax.jit(jax.grad(lambda p: loss_fn(p, {}, make_batch(), KEY, 10**4)[1]["mirror"]))(params)
   of = jax.tree.map(lambda g: float(jnp.abs(g).max()), grad["autoencoder"])
   assert of["decoder"]["conv_out"]["kernel"] == of["linear_decoder"]["place_kernel"] == 0
   assert of["linear_encoder"]["place_kernel"] == 0

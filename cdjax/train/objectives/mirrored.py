@@ -17,15 +17,14 @@ from cdjax.losses.reconstruction import gaussian_nll
 from cdjax.models.disentangled import Layers, join
 from cdjax.models.mirrored import can_mirror, mirror_findings, mirror_lesion
 
-_SHARE = 3   # one image in so many is turned: a whole pass through the network more costs too much
+_SHARE = 4   # one image in so many is turned: a whole pass through the network more costs too much
 
 
 def mirrored_terms(key: jax.Array, group, layers: Layers, z: Array, code: Array, apply: Callable,
                    take: Callable, *, weights: ConfigDict, price: Array) -> Array:
-  """`mirror`, `[N / 3]` in nats: what a turned image and its findings cost, at the usual prices.
+  """`mirror`, `[N / 4]` in nats: what a turned image and its findings cost, at the usual prices.
 
-  The image is the patient's own film under its own lesion, turned; both are given, so that nothing
-  that makes a film learns from it.
+  The film under the lesion is given, so that nothing that makes a film learns from it.
 
   Args:
     key: of the draw of the latents.
@@ -40,18 +39,18 @@ def mirrored_terms(key: jax.Array, group, layers: Layers, z: Array, code: Array,
   """
   allowed = can_mirror(group.findings)
   rows = jnp.argsort(~allowed)[:max(len(allowed) // _SHARE, 1)]
-  at = lambda tree: jax.tree.map(lambda a: jax.lax.stop_gradient(a[rows]), tree)
-  layers, z, code, view = at((layers, z, code, group.view))
-  findings = mirror_findings(jax.tree.map(lambda a: a[rows], group.findings))
-  made = jax.lax.stop_gradient(
-      apply("autoencoder", mirror_lesion(layers), code, method="observe"))
-  posterior = apply("autoencoder", made, method="encode").pathology
+  x, layers, z, code, view, findings = jax.tree.map(
+      lambda a: jax.lax.stop_gradient(a[rows]),
+      (group.x, layers, z, code, group.view, mirror_findings(group.findings)))
+  observe = lambda layers: apply("autoencoder", layers, code, method="observe")
+  healthy = layers.replace(opacity=jnp.zeros_like(layers.opacity))
+  turned, target = jax.lax.stop_gradient(
+      mirror_lesion(x, to_unit(observe(layers)), to_unit(observe(healthy))))
+  posterior = apply("autoencoder", turned, method="encode").pathology
   z_path = take(key, posterior)
   again = apply("autoencoder", join(z[..., :-1, :], z_path), view, method="paint")
-  # The film is not to be taught its own copy.
-  again = again.replace(film=layers.film)
-  x_hat = apply("autoencoder", again, code, method="observe")
-  nats = gaussian_nll(to_unit(made), to_unit(x_hat), sigma=weights.sigma)
+  x_hat = observe(again.replace(film=layers.film))
+  nats = gaussian_nll(target, to_unit(x_hat), sigma=weights.sigma)
   nats += price * weights.kl_pathology * kl_to_standard_normal(posterior)
   if weights.findings or weights.location or weights.severity:
     logits = apply("findings_head", z_path)

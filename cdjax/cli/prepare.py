@@ -91,7 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "set gives none (default: %(default)s)")
   parser.add_argument("--test-share", type=float, default=0.1, metavar="SHARE",
                       help="the same for the test split (default: %(default)s)")
-  parser.add_argument("--seed", type=int, default=0, help="of the split, or of the phantom's population (default: %(default)s)")
+  parser.add_argument("--seed", type=int, default=0,
+                      help="of the split, or of the phantom's population (default: %(default)s)")
   parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N",
                       help="processes that decode images; 0: none beside this one "
                       "(default: %(default)s)")

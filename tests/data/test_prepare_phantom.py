@@ -63,24 +63,25 @@ def test_tfds_alone_reads_it_without_tensorflow(whole):
 
 
 def test_killed_and_given_again_it_gives_the_same_shards(whole, tmp_path, monkeypatch):
-  drawn, calls = [], []
+  drawn, calls, stop = [], [], []
 
   def dying(**kwargs):
     calls.append(kwargs["start"])
     for record in phantom_records(**kwargs):
-      if len(drawn) == stop_at:
+      if [len(drawn)] == stop:
         raise KeyboardInterrupt
       drawn.append(record["image_id"])
       yield record
 
   monkeypatch.setattr(module, "phantom_records", dying)
-  for stop_at in (70, 5):   # in the second batch of rendering, then five images later
+  for limit in (70, 5):   # in the second batch of rendering, then five images later
     drawn.clear()
+    stop[:] = [limit]
     with pytest.raises(KeyboardInterrupt):
       prepare_phantom(tmp_path / "data", **ASKED)
     assert not (tmp_path / "data").exists()
-  stop_at = None
   drawn.clear()
+  stop.clear()
   prepare_phantom(tmp_path / "data", **ASKED)
   splits = read_info(whole)["splits"]
   # The first record of every split is taken before the rest of any.

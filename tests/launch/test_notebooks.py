@@ -19,7 +19,7 @@ NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 TINY = 'CONFIG, SOURCE, ACCELERATOR = "configs/quickstart.py:tiny", "", ""\n'
 SMALL = {
   "quickstart.ipynb": (TINY + 'WORKDIR = "run"', 6),
-  "explorer.ipynb": (TINY + 'WORKDIR = "run"', 5),
+  "explorer.ipynb": (TINY + 'WORKDIR = "run"', 4),
   "own_radiographs.ipynb": (
       TINY + 'IMAGES, MANIFEST, DATA = "xrays", "xrays/list.csv", "own"\n'
       'WORKDIR, RESOLUTION, STAND_INS = "own-run", 32, 40\n'

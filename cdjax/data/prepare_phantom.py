@@ -59,35 +59,35 @@ def prepare_phantom(output: str | Path, *, patients: int, frequencies: Sequence[
   before = read_info(output) if (output / DATASET_FILE).is_file() else None
   if before and before["request"] == request:   # a population is a function of what was asked
     return before, True
+  sizes = {split: population_size(patients=counts[split], seed=options.seed, split=split)
+           for split in SPLITS if counts[split]}
   with (staged_output(output, request=request, overwrite=options.overwrite) as folder,
-        decoded_images(output) as rendered):
-    records = {split: _records(law, split, counts[split], rendered)
-               for split in SPLITS if counts[split]}
+        decoded_images(output) as rendered,
+        tqdm(total=sum(sizes.values()), unit="image", desc=NAME, disable=None) as bar):
+    records = {split: _records(law, split, counts[split], size, rendered, bar)
+               for split, size in sizes.items()}
     info = write_records(
         records, folder, vocabulary=vocabulary, resolution=options.resolution, bits=options.bits,
         unlisted="absent", request=request, info={"source": "prepare", "dataset": NAME})
   return info, False
 
 
-def _records(law: dict, split: str, patients: int, rendered: DecodedImages) -> Iterator[dict]:
-  """One split's records; those of an earlier run are not rendered again."""
-  population = {"patients": patients, "seed": law["seed"], "split": split}
-  bar = tqdm(total=population_size(**population), unit="image", desc=f"phantom {split}",
-             disable=None)
-  with bar:
-    start = 0
-    while (record := _kept(rendered, _key(law, split, start), law["bits"])) is not None:
-      start += 1
-      bar.update()
-      yield record
-    if start == bar.total:
-      return
-    for index, record in enumerate(
-        phantom_records(**law, patients=patients, split=split, start=start), start):
-      record["png"] = encode_png(record["image"])
-      rendered.put(_key(law, split, index), _packed(record))
-      bar.update()
-      yield record
+def _records(law: dict, split: str, patients: int, size: int, rendered: DecodedImages, bar: tqdm
+             ) -> Iterator[dict]:
+  """One split's `size` records; those of an earlier run are not rendered again."""
+  start = 0
+  while start < size and (record := _kept(rendered, _key(law, split, start), law["bits"])):
+    start += 1
+    bar.update()
+    yield record
+  if start == size:
+    return
+  for index, record in enumerate(
+      phantom_records(**law, patients=patients, split=split, start=start), start):
+    record["png"] = encode_png(record["image"])
+    rendered.put(_key(law, split, index), _packed(record))
+    bar.update()
+    yield record
 
 
 def _key(law: dict, split: str, index: int) -> bytes:

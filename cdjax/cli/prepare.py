@@ -1,4 +1,4 @@
-"""Turns a folder of radiographs and a manifest, or a published data set, into what training reads.
+"""Turns radiographs with a manifest, a published data set or the phantom into what training reads.
 
 Reads the PNG, JPEG (8 or 16 bit) and DICOM files that the manifest names, makes them square and
 grey, splits them by patient and writes ArrayRecord shards. Rows that cannot be used are listed with
@@ -19,10 +19,16 @@ split, and by default the frontal views. Its labels come as published; what they
 unknown where they were read from reports (MIMIC-CXR, CheXpert), else absent. `--dataset NAME
 --download` says where to get it and how its files must lie.
 
+--dataset phantom renders --patients synthetic patients of one to four studies each, with reports;
+its findings are 14 at most: consolidation, pleural_effusion, nodule, pneumothorax, cardiomegaly
+(these five by default), mass, atelectasis, pulmonary_edema, emphysema, pulmonary_fibrosis,
+pleural_thickening, hiatal_hernia, fracture, pneumoperitoneum.
+
 examples:
   cdjax prepare --images xrays --manifest xrays.csv --output data
   cdjax prepare --images xrays --manifest xrays.csv --output data --resolution 128 \\
     --columns image=path patient_id=subject study=day,visit --vocabulary pneumonia,edema,mass
+  cdjax prepare --dataset phantom --patients 2000 --output data --resolution 128
   cdjax prepare --dataset nih --download
   cdjax prepare --dataset nih --images ChestXray-NIHCC --output data --resolution 512
   cdjax prepare --dataset mimic-cxr --images mimic-cxr-jpg --reports mimic-cxr-reports.zip \\
@@ -32,17 +38,19 @@ examples:
 import argparse
 import os
 
-from cdjax.cli.arguments import column, name_list
+from cdjax.cli.arguments import column, name_list, number_list
 from cdjax.data.published.datasets import DATASETS
 from cdjax.data.published.layout import VIEWS
+
+PHANTOM = "phantom"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   source = parser.add_mutually_exclusive_group(required=True)
   source.add_argument("--manifest", metavar="FILE", help=".csv or .jsonl, one row an image")
-  source.add_argument("--dataset", choices=tuple(DATASETS), metavar="NAME",
-                      help=f"a published data set: {', '.join(DATASETS)}")
+  source.add_argument("--dataset", choices=(*DATASETS, PHANTOM), metavar="NAME",
+                      help=f"a published data set: {', '.join(DATASETS)}; or {PHANTOM}")
   parser.add_argument("--download", action="store_true",
                       help="of --dataset: say where to get it and how its files must lie, and stop")
   parser.add_argument("--images", metavar="DIR",
@@ -57,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                   in DATASETS.items() if dataset.labels))
   parser.add_argument("--views", choices=VIEWS, default="frontal",
                       help="of --dataset: which views (default: %(default)s)")
+  parser.add_argument("--patients", type=int, metavar="N",
+                      help="of the phantom: how many, of all splits together")
+  parser.add_argument("--frequencies", type=number_list, default=(), metavar="A,B,C",
+                      help="of the phantom: relative frequency of each finding of --vocabulary "
+                      "(default: equal)")
   parser.add_argument("--resolution", type=int, default=64, metavar="PIXELS",
                       help="side of the stored images (default: %(default)s)")
   parser.add_argument("--bits", type=int, choices=(8, 16), default=8,
@@ -66,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "(default: %(default)s)")
   parser.add_argument("--vocabulary", type=name_list, default=(), metavar="A,B,C",
                       help="findings to keep track of; images with another one are quarantined "
-                      "(default: all that the manifest names)")
+                      "(default: all that the manifest names; of the phantom: five)")
   parser.add_argument("--columns", nargs="+", type=column, default=[], metavar="FIELD=COLUMN",
                       help="columns of other names, e.g. image=path patient_id=subject; "
                       "study=day,visit takes the first that is not empty")
@@ -78,7 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "set gives none (default: %(default)s)")
   parser.add_argument("--test-share", type=float, default=0.1, metavar="SHARE",
                       help="the same for the test split (default: %(default)s)")
-  parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
+  parser.add_argument("--seed", type=int, default=0,
+                      help="of the split, or of the phantom's population (default: %(default)s)")
   parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N",
                       help="processes that decode images; 0: none beside this one "
                       "(default: %(default)s)")
@@ -92,12 +106,17 @@ def run(args: argparse.Namespace) -> int:
     return _download(args.dataset)
   check_arguments(args)
   from cdjax.data.prepare import prepare, prepare_published
+  from cdjax.data.prepare_phantom import prepare_phantom
 
   options = dict(resolution=args.resolution, bits=args.bits, fit=args.fit,
                  vocabulary=args.vocabulary, val_share=args.val_share, test_share=args.test_share,
                  seed=args.seed, workers=args.workers, overwrite=args.overwrite)
   notes: list[str] = []
-  if args.dataset:
+  if args.dataset == PHANTOM:
+    problems = []
+    info, unchanged = prepare_phantom(args.output, patients=args.patients,
+                                      frequencies=args.frequencies, **options)
+  elif args.dataset:
     info, problems, unchanged, notes = prepare_published(
         args.dataset, args.images, args.output, tables=args.tables, reports=args.reports,
         labels=args.labels, views=args.views, unlisted=args.unlisted, **options)
@@ -122,6 +141,10 @@ def _download(dataset: str | None) -> int:
   """
   if not dataset:
     raise ValueError("--download needs --dataset NAME")
+  if dataset == PHANTOM:
+    print("The phantom is rendered, not downloaded: cdjax prepare --dataset phantom --patients N "
+          "--output DIR")
+    return 0
   print(DATASETS[dataset].instructions)
   return 0
 
@@ -132,15 +155,22 @@ def check_arguments(args: argparse.Namespace) -> None:
   Raises:
     ValueError: says which.
   """
-  for name in ("images", "output"):
+  phantom = args.dataset == PHANTOM
+  for name in ("patients" if phantom else "images", "output"):
     if not getattr(args, name):
       raise ValueError(f"--{name} is missing")
   given = {name for name in ("tables", "reports", "labels") if getattr(args, name)}
   given |= {"views"} if args.views != "frontal" else set()
+  if phantom:
+    given |= {name for name in ("images", "unlisted") if getattr(args, name)}
+  if phantom and given:
+    raise ValueError(f"--{min(given)} is for radiographs; --dataset {PHANTOM} is rendered")
+  if not phantom and (args.patients is not None or args.frequencies):
+    raise ValueError(f"--patients and --frequencies are for --dataset {PHANTOM}")
   if args.manifest and given:
     raise ValueError(f"--{min(given)} is for --dataset; a manifest says it in its columns")
   if args.dataset and args.columns:
-    raise ValueError("--columns is for --manifest; a published data set has its own")
+    raise ValueError("--columns is for --manifest; a data set has its own")
 
 
 def print_problems(info: dict, problems: list, output: str, shown: int = 3) -> None:

@@ -83,6 +83,7 @@ def make_counterfactual_fn(config: ConfigDict, params: CausalParams) -> Callable
   Images are `[B, H, W, 1]` in [-1, 1], findings `[B, K]` over `config.data.vocabulary`.
   """
   model, cfg = make_causal_model(config), config.counterfactual
+  params = jax.tree.map(jnp.asarray, params)   # a traced index cannot be taken of NumPy's arrays
 
   def counterfactual_fn(rng, x, findings, do_findings, view=None):
     return answer(model, params, rng, x, findings, do_findings, view, cfg=cfg).image

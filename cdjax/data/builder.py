@@ -34,8 +34,12 @@ class CanonicalWriter(tfds_writer.ExampleWriter):
         for key, data in examples))
 
 
-class Radiographs(tfds.core.GeneratorBasedBuilder):
-  """Grey square radiographs with findings and what is known of patient and study."""
+class Radiographs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Grey square radiographs with findings and what is known of patient and study.
+
+  It only writes, and is not registered: by name, `tfds.data_source("radiographs", data_dir=OUTPUT)`
+  then reads what was written, in any process and without TensorFlow.
+  """
 
   VERSION = tfds.core.Version(VERSION)
   url_infos = None  # Nothing is downloaded, so there are no checksums to look for.

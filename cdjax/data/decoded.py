@@ -4,10 +4,12 @@ One file to which entries are appended: key (32 bytes), length and CRC-32 of the
 each, big-endian), data. A kill can leave half an entry at the end, which is cut off.
 """
 
+import contextlib
 import hashlib
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 _HEADER = struct.Struct(">32sII")
@@ -22,6 +24,21 @@ def image_key(path: Path, **options) -> bytes:
   stat = path.stat()
   return hashlib.sha256(repr((os.fspath(path), stat.st_size, stat.st_mtime_ns,
                               sorted(options.items()))).encode("utf-8", "surrogateescape")).digest()
+
+
+@contextlib.contextmanager
+def decoded_images(output: Path) -> Iterator["DecodedImages"]:
+  """What an interrupted run decoded for `output`; removed unless this run is interrupted too."""
+  decoded = DecodedImages(output.with_name(f".{output.name}.decoded"))
+  try:
+    yield decoded
+  except (ValueError, OSError):   # it would happen again, or there is no room for it
+    decoded.discard()
+    raise
+  except BaseException:
+    decoded.close()
+    raise
+  decoded.discard()
 
 
 class DecodedImages:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cdjax.data.decoded import DecodedImages, image_key
+from cdjax.data.decoded import DecodedImages, decoded_images, image_key
 from cdjax.data.image_io import decode_png, load_image
 from cdjax.data.manifest import Row
 from cdjax.data.options import Options
@@ -74,7 +74,7 @@ def prepare_rows(root: Path, rows: Sequence[Row], problems: list[Problem], outpu
   before = read_info(output)["fingerprint"] if (output / DATASET_FILE).is_file() else None
   try:
     with staged_output(output, request=request, overwrite=options.overwrite) as folder:
-      with _decoded_images(output) as decoded, contextlib.ExitStack() as stack:
+      with decoded_images(output) as decoded, contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=sum(map(len, splits.values())), unit="image",
                                        desc="prepare", disable=None))
         pool = stack.enter_context(worker_pool(options.workers))
@@ -93,21 +93,6 @@ def prepare_rows(root: Path, rows: Sequence[Row], problems: list[Problem], outpu
       write_quarantine(output / QUARANTINE_FILE, problems)
     raise ManifestError(_nothing_left("no row can be used", problems)) from error
   return written, problems, written["fingerprint"] == before
-
-
-@contextlib.contextmanager
-def _decoded_images(output: Path) -> Iterator[DecodedImages]:
-  """What an interrupted run decoded; removed unless this run is interrupted too."""
-  decoded = DecodedImages(output.with_name(f".{output.name}.decoded"))
-  try:
-    yield decoded
-  except (ValueError, OSError):   # it would happen again, or there is no room for it
-    decoded.discard()
-    raise
-  except BaseException:
-    decoded.close()
-    raise
-  decoded.discard()
 
 
 def _images(root: Path, options: Options, decoded: DecodedImages, pool, rows: Sequence[Row]

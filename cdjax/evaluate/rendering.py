@@ -22,7 +22,8 @@ class Causes:
   acquisition: PyTree
 
 
-@functools.partial(jax.jit, static_argnames=("vocabulary", "size", "noise"))
+# `noise` is traced: with and without it are one program, and the renderer compiles slowly.
+@functools.partial(jax.jit, static_argnames=("vocabulary", "size"))
 def _render_batch(causes: Causes, *, vocabulary, size, noise):
   draw = functools.partial(phantom.render, vocabulary=vocabulary, size=size, noise=noise)
   return jax.vmap(draw)(causes.anatomy, causes.pathology, causes.acquisition)
@@ -40,5 +41,5 @@ def render_all(
     noise: whether the sensor's noise is added.
   """
   draw = functools.partial(
-      _render_batch, vocabulary=tuple(vocabulary), size=size, noise=noise)
+      _render_batch, vocabulary=tuple(vocabulary), size=size, noise=np.bool_(noise))
   return map_batches(draw, causes, batch_size=BATCH)

@@ -140,11 +140,12 @@ def make_subject(trained: Trained) -> Subject:
     theirs = abduct(model, params, stream(key, "exact"), exact, do_findings)
     return predict(model, params, mine, theirs.z_path, **options).image
 
-  @functools.partial(jax.jit, static_argnames=("residual",))
-  def null(params, key, x, findings, residual):
+  @jax.jit
+  def null(params, key, x, findings, residual):   # `residual` is traced: one program for both
     mine = abduct(model, params, key, x, findings)
     z_path = act(model, params, key, mine, findings, findings, cfg)
-    return predict(model, params, mine, z_path, **(options if residual else bare)).image
+    whole, plain = (predict(model, params, mine, z_path, **how).image for how in (options, bare))
+    return jnp.where(residual, whole, plain)
 
   @jax.jit
   def encode(params, x, findings: FindingsArrays) -> dict[str, Posterior]:

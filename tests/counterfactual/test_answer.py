@@ -206,6 +206,6 @@ def test_changed_region_is_dilated_and_empty_for_equal_images():
 
 def test_the_public_function_is_pure_and_jittable(trained):
   config, _, params, x = trained
-  fn = make_counterfactual_fn(config, params)
+  fn = make_counterfactual_fn(config, jax.device_get(params))   # NumPy, as `load_trained` has them
   question = KEY, x, findings(LEFT, RIGHT, HEALTHY), findings(RIGHT, HEALTHY, LEFT)
   np.testing.assert_allclose(jax.jit(fn)(*question), fn(*question), rtol=0, atol=2e-4)

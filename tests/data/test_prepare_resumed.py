@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from published_fixture import MAKERS
 
 from cdjax.data import prepare_rows
 from cdjax.data.decoded import DecodedImages, image_key
 from cdjax.data.image_io import load_image
-from cdjax.data.prepare import prepare
+from cdjax.data.prepare import prepare, prepare_published
 
 SIZE = 16
 COUNT = 9
@@ -101,6 +102,25 @@ def test_interrupted_twice_torn_and_with_workers(folder, monkeypatch):
   log.write_bytes(data)
   run(folder, "data", workers=2)
   assert contents(folder / "data") == contents(folder / "whole")
+
+
+def test_a_published_data_set_goes_on_with_its_reports_and_splits(tmp_path, monkeypatch):
+  root = tmp_path / "published"
+  root.mkdir()
+  MAKERS["mimic-cxr"](root)
+  (root / "files/p10/p10000032/s50414267/d1.jpg").write_bytes(b"damaged")
+  again = lambda name: prepare_published(
+      "mimic-cxr", root, tmp_path / name, reports=root / "mimic-cxr-reports.zip", views="all",
+      resolution=SIZE)
+  again("whole")
+  count_loads(monkeypatch, 5)   # the first image of each split is read, d0, d3, d4; then d1, d2
+  with pytest.raises(KeyboardInterrupt):
+    again("data")
+  loads = count_loads(monkeypatch)
+  _, problems, _, _ = again("data")
+  assert sorted(Path(name).stem for name in loads) == ["d1", "d2", "d5"]
+  assert [Path(problem.image).stem for problem in problems] == ["d1"]
+  assert contents(tmp_path / "data") == contents(tmp_path / "whole")
 
 
 def test_a_changed_image_or_option_is_read_again(folder, monkeypatch):

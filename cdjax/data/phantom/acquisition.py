@@ -46,7 +46,8 @@ def sample_acquisition(key: jax.Array) -> Acquisition:
   )
 
 
-def expose(image: Array, u: Array, v: Array, acquisition: Acquisition, *, noise: bool) -> Array:
+def expose(image: Array, u: Array, v: Array, acquisition: Acquisition, *,
+           noise: bool | Array) -> Array:
   """Turns the ideal radiograph into the recorded one.
 
   Args:
@@ -54,7 +55,7 @@ def expose(image: Array, u: Array, v: Array, acquisition: Acquisition, *, noise:
     u: `[S, S]` right, in [-1, 1], of the detector (not shifted).
     v: `[S, S]` down.
     acquisition: of this study.
-    noise: whether the sensor's noise is added.
+    noise: whether the sensor's noise is added; may be traced.
 
   Returns:
     `[S, S]` float32 in [0, 1]:
@@ -63,7 +64,6 @@ def expose(image: Array, u: Array, v: Array, acquisition: Acquisition, *, noise:
   polynomials = jnp.stack([u, v, u * v, u * u - 1 / 3, v * v - 1 / 3])
   field = jnp.tensordot(acquisition.bias, polynomials, 1)
   image = acquisition.gain * jnp.power(jnp.maximum(image, 1e-4), acquisition.gamma) + field
-  if noise:
-    key = jax.random.wrap_key_data(acquisition.noise_key)
-    image = image + NOISE_SD * jax.random.normal(key, image.shape)
+  grain = jax.random.normal(jax.random.wrap_key_data(acquisition.noise_key), image.shape)
+  image = image + jnp.where(noise, NOISE_SD * grain, 0.0)
   return jnp.clip(image, 0.0, 1.0)

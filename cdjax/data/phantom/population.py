@@ -114,6 +114,7 @@ def phantom_records(
     frequencies: Sequence[float] = (),
     held_out_combinations: Sequence[str] = (),
     split: str = "train",
+    start: int = 0,
 ) -> Iterator[dict]:
   """Yields the studies of a population, patient after patient.
 
@@ -130,6 +131,7 @@ def phantom_records(
     frequencies: relative frequency of each finding; () for equal ones.
     held_out_combinations: "finding side zone" strings that are never drawn.
     split: name of the split; other splits have other patients.
+    start: how many records to leave out at the beginning; the others stay what they are.
 
   Yields:
     dicts with image (uint8 or uint16 `[H, W]`), image_id, patient_id, study (int from 0), findings
@@ -150,16 +152,16 @@ def phantom_records(
   studies = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
   root = _root(seed, split)
   top = 2**bits - 1
-  for start in range(0, len(owners), BATCH):
-    rows = np.arange(start, start + BATCH)
+  for first in range(start - start % BATCH, len(owners), BATCH):
+    rows = np.arange(first, first + BATCH)
     rows = np.minimum(rows, len(owners) - 1)   # the last batch is filled up: one compilation
     drawn = _studies(root, owners[rows], studies[rows], size=resolution, vocabulary=vocabulary,
                      law=law)
     images, arrays, sexes, ages = jax.tree.map(np.asarray, drawn)
     pixels = np.round(images * top).astype(DTYPES[bits])
     listed = arrays_to_findings(arrays, vocabulary, unlisted="unknown")
-    for b in range(min(BATCH, len(owners) - start)):
-      patient, study = int(owners[start + b]), int(studies[start + b])
+    for b in range(max(start - first, 0), min(BATCH, len(owners) - first)):
+      patient, study = int(owners[first + b]), int(studies[first + b])
       rng = np.random.default_rng([seed, *split.encode(), patient, study])
       patient_id = f"{split}-{seed}-{patient:06d}"
       yield {

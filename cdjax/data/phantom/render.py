@@ -28,7 +28,7 @@ def render(
     *,
     size: int,
     vocabulary: Sequence[str],
-    noise: bool = True,
+    noise: bool | Array = True,
 ) -> jax.Array:
   """Renders one study; bright is dense, the patient's left is on the image's right.
 
@@ -38,7 +38,7 @@ def render(
     acquisition: of the study; its noise depends on nothing else.
     size: side in pixels.
     vocabulary: K finding names.
-    noise: whether the sensor's noise is added.
+    noise: whether the sensor's noise is added; may be traced.
 
   Returns:
     `[size, size]` float32 in [0, 1].

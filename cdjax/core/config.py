@@ -258,6 +258,9 @@ def base_config() -> ConfigDict:
       inversion_order=2,        # 2 for dpmpp_2m, 1 with refinements for ddim
       inversion_refinements=0,  # fixed-point iterations of each step
       guidance_findings=2.0,    # 1: no guidance
+      # Scales of their own for the K findings, in the vocabulary's order; of several asked findings
+      # the largest counts. (): guidance_findings for all.
+      guidance_by_finding=(),
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,    # 1: no guidance
       guidance_rescale=0.7,     # 0..1: undoes the over-exposure that guidance brings
@@ -268,6 +271,26 @@ def base_config() -> ConfigDict:
       mask_threshold=0.04,      # of |D(factual) - D(counterfactual)|, images in [0, 1]
       mask_dilation=2,          # pixels at 64 px
       residual_sigma=1.5,       # pixels at 64 px: finer than this is kept inside the edit
+  ))
+
+  # Initial-noise optimisation for findings of few images: `cdjax optimize-noise`.
+  c.noise = ConfigDict(dict(
+      start="mixed",            # mixed: between the references' own noises; random
+      steps=10,                 # gradient steps
+      sampler_steps=8,          # of the sampler that they go through
+      learning_rate=0.1,        # of Adam
+      clip=1.0,                 # norm of a noise's gradient at most
+      patience=0,               # a noise stops after so many steps without improvement; 0: never
+      batch_size=16,            # noises at a time; those of a batch repel each other
+      references=64,            # training images of a finding that it is led by, at most
+      semantic=1.0,             # weight of the distance to the finding's centroid of that side
+      appearance=0.1,           # weight of the channels' means and deviations
+      norm=0.01,                # weight of the prior of the noise's length
+      repulsion=1.0,            # weight of the likeness to the batch's other noises
+      distance=1.0,             # weight of coming too close to any one reference
+      concentration=1.0,        # of the Dirichlet weights: small: near one reference; large: mean
+      mixed_share=0.7,          # of the references in a start; the rest is fresh noise
+      copy_quantile=0.05,       # share of held-out cases that would count as copies
   ))
 
   # Measuring.

@@ -31,6 +31,7 @@ COMMANDS = {
   "generate": ("cdjax.cli.generate", "an augmentation set: images of findings, and a manifest"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model, or two folders of images"),
   "report": ("cdjax.cli.report", "pages, pictures and tables of evaluated runs"),
+  "benchmark": ("cdjax.cli.benchmark", "remedies for findings of few images: one table"),
   "ablate": ("cdjax.cli.ablate", "what each part of the method is worth: one table"),
 }
 

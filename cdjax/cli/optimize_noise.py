@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
   from tqdm import tqdm
 
   from cdjax.counterfactual.noise_bank import bank_path
-  from cdjax.evaluate.noise_workdir import optimise_bank
+  from cdjax.evaluate.noise_workdir import make_noise_fns, optimise_bank
   from cdjax.evaluate.references import load_space
   from cdjax.evaluate.trained import load_trained
 
@@ -63,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
     raise ValueError(f"--all-tail: no finding is shown by fewer than {args.tail} training images; "
                      f"they have {', '.join(f'{n}: {c}' for n, c in counts.items())}")
   folder = args.output or args.workdir / "noise"
+  fns = make_noise_fns(trained)
   for finding in dict.fromkeys(findings):
     with tqdm(total=args.num, desc=finding, unit="noise") as bar:
-      bank = optimise_bank(trained, space, finding, folder, num=args.num, seed=args.seed,
+      bank = optimise_bank(trained, space, finding, folder, num=args.num, seed=args.seed, fns=fns,
                            on_noises=bar.update)
     print(describe(bank, counts[finding]))
     print(f"{bank_path(folder, finding)}: {len(bank)} noises")

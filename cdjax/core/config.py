@@ -127,6 +127,9 @@ def base_config() -> ConfigDict:
 
   # Stage 1: the disentangled autoencoder.
   c.autoencoder = _optim(batch_size=12, num_train_steps=1100, optimizer="muon")
+  # How often images of rare findings are drawn: none | inverse_sqrt | effective_number.
+  c.autoencoder.class_sampling = "none"
+  c.autoencoder.class_beta = 0.999   # of the effective number
   c.autoencoder.augment = 0.0   # turn, scale, shift a patient's images; 1: ±6°, ±8 %, ±3 px of 64
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
@@ -178,6 +181,14 @@ def base_config() -> ConfigDict:
 
   # Stage 2: diffusion of the pathology slot.
   c.diffusion = _optim(batch_size=64, num_train_steps=600, optimizer="muon")
+  # How often images of rare findings are drawn: none | inverse_sqrt | effective_number.
+  c.diffusion.class_sampling = "none"
+  c.diffusion.class_beta = 0.999   # of the effective number
+  # Class-balancing diffusion, arXiv:2305.00562.
+  c.diffusion.cbdm = ConfigDict(dict(
+      weight=0.0,               # tau: how alike predictions for other findings are kept; 0: off
+      commitment=0.25,          # gamma: how much the other findings' predictions are moved
+  ))
   c.diffusion.model = ConfigDict(dict(
       block_out_channels=(64, 96),  # channels of each resolution, from the finest
       layers_per_block=1,       # residual blocks of each resolution
@@ -228,6 +239,11 @@ def base_config() -> ConfigDict:
   c.judge.num_train_steps = 500
   c.judge.num_images = 12000    # independent, balanced
   c.judge.seed = 90001          # of its images
+  # How often images of rare findings are drawn: none | inverse_sqrt | effective_number.
+  c.classifier.class_sampling = "none"
+  # How much they count where they are present, of the same kinds.
+  c.classifier.class_balanced_loss = "none"
+  c.classifier.class_beta = 0.999   # of the effective number, in both
 
   # Tells whether two images are of one patient; `cdjax evaluate --suite full` trains and asks it.
   c.verifier = _optim(batch_size=32, num_train_steps=300, eval_every=0)
@@ -291,6 +307,22 @@ def base_config() -> ConfigDict:
       concentration=1.0,        # of the Dirichlet weights: small: near one reference; large: mean
       mixed_share=0.7,          # of the references in a start; the rest is fresh noise
       copy_quantile=0.05,       # share of held-out cases that would count as copies
+  ))
+
+  # The long-tail benchmark: `cdjax benchmark longtail`.
+  c.longtail = ConfigDict(dict(
+      seeds=3,                  # training seeds
+      head=500,                 # findings of more training images are the head
+      tail=50,                  # findings of fewer are the tail
+      images=64,                # of each finding that are measured
+      noises=64,                # optimised for each finding that is not of the head
+      fill=500,                 # images that every finding has in the classifier's training
+      test_images=1280,         # of new patients, balanced, that the classifiers are tested on
+      curve_steps=(0, 2, 5, 10, 20, 30),  # gradient steps of the curve
+      class_sampling="inverse_sqrt",  # of the methods and the recipe that sample by class
+      class_balanced_loss="effective_number",  # of the recipe with a balanced loss
+      cbdm_weight=1.0,          # tau of the method CBDM
+      bootstrap=1000,           # resamples of an interval
   ))
 
   # Measuring.

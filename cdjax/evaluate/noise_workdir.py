@@ -1,6 +1,7 @@
 """Optimises noises of a finding for a trained workdir, batch by batch, into a noise bank."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,33 +18,48 @@ from cdjax.core.types import Array, FindingsArrays
 from cdjax.counterfactual.abduct import abduct, abduct_noise
 from cdjax.counterfactual.noise import OptimisedNoise, optimize_noise
 from cdjax.counterfactual.noise_bank import (
-    NoiseBank,
-    bank_path,
-    join_banks,
-    read_bank,
-    write_bank,
+  NoiseBank,
+  bank_path,
+  join_banks,
+  read_bank,
+  write_bank,
 )
 from cdjax.counterfactual.noise_objective import (
-    NoiseTask,
-    check_noise_config,
-    make_noise_objective,
+  NoiseTask,
+  check_noise_config,
+  make_noise_objective,
 )
 from cdjax.counterfactual.noise_starts import mixed_starts, random_starts
 from cdjax.data.pipeline import to_model_range
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.references import (
-    LatentSpace,
-    References,
-    centroids,
-    draw_asked,
-    find_references,
-    identity_rows,
-    take,
-    threshold_of,
+  LatentSpace,
+  References,
+  centroids,
+  draw_asked,
+  find_references,
+  identity_rows,
+  take,
+  threshold_of,
 )
 from cdjax.evaluate.trained import Trained
 from cdjax.sharding.mesh import make_mesh, replicated
 from cdjax.sharding.partition import batch_sharding, to_global
+
+_FAR = 1e6   # where references that are not there lie: no sample comes close
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseFns:
+  """The compiled functions of an optimisation, which all findings share.
+
+  Attributes:
+    optimise: `(starts [N, h, w, c], task) -> OptimisedNoise`.
+    invert: `(key, x, findings, view) -> noises [B, h, w, c]`, of real images.
+  """
+
+  optimise: Callable[[np.ndarray, NoiseTask], OptimisedNoise]
+  invert: Callable[..., Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +73,8 @@ class _Led:
 
 
 def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Path, *, num: int,
-                  seed: int, on_noises: Callable[[int], None] = lambda count: None) -> NoiseBank:
+                  seed: int, fns: NoiseFns | None = None,
+                  on_noises: Callable[[int], None] = lambda count: None) -> NoiseBank:
   """Optimises `num` noises of a finding; goes on where an interrupted call was.
 
   Batch i is a function of the seed, the finding, the settings and i alone, so that a bank that was
@@ -70,6 +87,7 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
     folder: gets the bank, see `noise_bank.bank_path`.
     num: noises wanted; whole batches are made.
     seed: of references, starts, identities and what is asked.
+    fns: of `make_noise_fns` with the same settings, where several findings share them.
     on_noises: told of noises that are done, those found on disk too.
 
   Returns:
@@ -99,33 +117,32 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
   size, done = config.noise.batch_size, 0 if bank is None else len(bank)
   if done >= num:
     return bank
-  led = _Led(references, _invert(trained, space, references, seed)
+  fns = fns or make_noise_fns(trained)
+  led = _Led(references, _invert(trained, space, references, seed, fns.invert)
              if config.noise.start == "mixed" else None, centroids(references), allowed)
-  run = make_optimise_fn(trained)
   for batch in range(done // size, -(-num // size)):
     task, starts, columns = _make_batch(trained, space, led, batch, seed)
-    found = run(starts, task)
+    found = fns.optimise(starts, task)
     bank = join_banks(bank, _as_bank(found, columns, made_with))
     write_bank(path, bank)
     on_noises(min(size, num - batch * size))
   return bank
 
 
-def make_optimise_fn(trained: Trained) -> Callable[[np.ndarray, NoiseTask], OptimisedNoise]:
-  """`optimise(starts [N, h, w, c], task) -> OptimisedNoise`, compiled once for an N.
+def make_noise_fns(trained: Trained) -> NoiseFns:
+  """The functions of a workdir and its settings, each compiled once.
 
   The noises, and what belongs to each of them, are spread over the mesh's data axis; references,
   spread and parameters are on every device.
   """
-  config, mesh = trained.config, make_mesh(trained.config.mesh)
-  noise = config.noise
+  model, mesh, cfg = trained.model, make_mesh(trained.config.mesh), trained.config.counterfactual
+  optimise = jax.jit(make_optimise_fn(trained))
 
   @jax.jit
-  def optimise(params, starts: Array, task: NoiseTask) -> OptimisedNoise:
-    objective = make_noise_objective(trained.model, params, task, noise=noise,
-                                     counterfactual=config.counterfactual)
-    return optimize_noise(objective, starts, steps=noise.steps, clip=noise.clip,
-                          tx=optax.adam(noise.learning_rate), patience=noise.patience)
+  def invert(params, key, x, findings, view):
+    abduction = abduct(model, params, key, x, findings, view)
+    return abduct_noise(model, params, abduction, findings, num_steps=cfg.inversion_steps,
+                        order=cfg.inversion_order, refinements=cfg.inversion_refinements)
 
   params = jax.device_put(trained.params, replicated(mesh))
 
@@ -140,22 +157,28 @@ def make_optimise_fn(trained: Trained) -> Callable[[np.ndarray, NoiseTask], Opti
     with jax.set_mesh(mesh):
       return jax.device_get(optimise(params, spread(starts), task))
 
-  return run
+  return NoiseFns(run, functools.partial(invert, trained.params))
 
 
-def _invert(trained: Trained, space: LatentSpace, references: References, seed: int) -> np.ndarray:
+def make_optimise_fn(trained: Trained) -> Callable:
+  """`(params, starts [N, h, w, c], task) -> OptimisedNoise`, pure and jittable."""
+  config, noise = trained.config, trained.config.noise
+
+  def optimise(params, starts: Array, task: NoiseTask) -> OptimisedNoise:
+    objective = make_noise_objective(trained.model, params, task, noise=noise,
+                                     counterfactual=config.counterfactual)
+    return optimize_noise(objective, starts, steps=noise.steps, clip=noise.clip,
+                          tx=optax.adam(noise.learning_rate), patience=noise.patience)
+
+  return optimise
+
+
+def _invert(trained: Trained, space: LatentSpace, references: References, seed: int,
+            invert: Callable) -> np.ndarray:
   """The references' own noises, `[R, h, w, c]`."""
-  model, cfg = trained.model, trained.config.counterfactual
-
-  @jax.jit
-  def invert(params, key, x, findings, view):
-    abduction = abduct(model, params, key, x, findings, view)
-    return abduct_noise(model, params, abduction, findings, num_steps=cfg.inversion_steps,
-                        order=cfg.inversion_order, refinements=cfg.inversion_refinements)
-
   source = space.source
   return map_batches(
-      lambda *batch: invert(trained.params, *batch),
+      invert,
       to_model_range(source.images(references.rows), source.bits),
       take(source.index.findings, references.rows), source.index.view[references.rows],
       batch_size=trained.config.noise.batch_size,
@@ -179,12 +202,14 @@ def _make_batch(trained: Trained, space: LatentSpace, led: _Led, batch: int, see
              "identity": identity.astype(np.int64)}
   pick = lambda values: np.stack([values[s] for s in side.tolist()])
   members = {s: references.path[references.side == s] for s in references.sides}
+  # As many references for every finding, so that all of them run one program.
+  empty = np.full((cfg.references - len(references), *references.path.shape[1:]), _FAR, np.float32)
   task = NoiseTask(
       findings=asked, z_id=_sample_identity(space, identity, stream(key, "identity")),
       centroid=pick(led.centroid), spread=space.spread,
       channel_mean=pick({s: path.mean((0, 1, 2)) for s, path in members.items()}),
       channel_std=pick({s: path.std((1, 2)).mean(0) for s, path in members.items()}),
-      references=references.path, allowed=np.float32(led.allowed))
+      references=np.concatenate([references.path, empty]), allowed=np.float32(led.allowed))
   return task, starts, columns
 
 
@@ -245,3 +270,22 @@ def asked_of(bank: NoiseBank, rows: np.ndarray) -> FindingsArrays:
   for name in ("side", "zone", "severity"):
     getattr(empty, name)[:, k] = bank.arrays[name][rows]
   return empty
+
+
+def noise_memory(trained: Trained, space: LatentSpace, *, sampler_steps: int) -> int:
+  """Bytes of temporary memory that the compiled optimisation of one batch takes.
+
+  Args:
+    trained, space: the workdir.
+    sampler_steps: of the sampler that the gradient goes through.
+  """
+  config = trained.config.copy_and_resolve_references()
+  with config.unlocked():
+    config.noise.sampler_steps, config.noise.start = sampler_steps, "random"
+  trained = dataclasses.replace(trained, config=config)
+  finding = trained.vocabulary[int(space.counts().argmax())]
+  references = find_references(space, finding, most=config.noise.references, seed=0)
+  led = _Led(references, None, centroids(references), 1.0)
+  task, starts, _ = _make_batch(trained, space, led, 0, 0)
+  compiled = jax.jit(make_optimise_fn(trained)).lower(trained.params, starts, task).compile()
+  return int(compiled.memory_analysis().temp_size_in_bytes)

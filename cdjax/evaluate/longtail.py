@@ -16,7 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdjax.core.rng import stream
+from cdjax.core.types import PRESENT
+from cdjax.data.ensure import ensure_dataset
 from cdjax.data.phantom import balanced_batch
+from cdjax.data.source import open_split
 from cdjax.evaluate.features import classifier_extractor
 from cdjax.evaluate.image_metrics import from_model
 from cdjax.evaluate.longtail_measures import Judges, measure_finding, new_patients
@@ -165,10 +168,12 @@ class Benchmark:
     return {name: "head" if n > cfg.head else "tail" if n < cfg.tail else "medium"
             for name, n in counts.items()}
 
-  def counts(self, seed: int = 0) -> dict[str, int]:
-    """Training images of each finding."""
-    trained, space = self._trained("plain", seed)
-    return dict(zip(trained.vocabulary, space.counts().tolist(), strict=True))
+  def counts(self) -> dict[str, int]:
+    """Training images of each finding; they are the same for every seed."""
+    config = self._run_config("plain", 0)
+    source = open_split(ensure_dataset(config, self._folder("plain", 0, config)), "train")
+    shown = (np.asarray(source.index.findings.status) == PRESENT).sum(0)
+    return dict(zip(source.vocabulary, shown.tolist(), strict=True))
 
   def measure(self, method: str, seed: int) -> dict:
     """The measures of every finding under a method: finding → see `measure_finding`."""
@@ -214,15 +219,23 @@ class Benchmark:
       config.update_from_flattened_dict(VARIANTS[variant](config.longtail))
     return config
 
+  @property
+  def _stages(self) -> list[str]:
+    return [name.strip() for name in self.config.stages.split(",")]
+
+  def _folder(self, variant: str, seed: int, config: ConfigDict) -> Path:
+    """The workdir of a training; what another one trains alike is a link."""
+    folder = self.workdir / "runs" / f"{variant}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in ("data", "latents", *self._stages):
+      share_stage(folder, self.workdir / "shared", stage, config)
+    return folder
+
   def _load(self, variant: str, seed: int) -> tuple[Trained, LatentSpace]:
     """A trained workdir, trained where it is not."""
     config = self._run_config(variant, seed)
-    folder = self.workdir / "runs" / f"{variant}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    stages = [name.strip() for name in config.stages.split(",")]
-    for stage in ("data", "latents", *stages):
-      share_stage(folder, self.workdir / "shared", stage, config)
-    for stage in stages:
+    folder = self._folder(variant, seed, config)
+    for stage in self._stages:
       STAGES[stage](config, folder)
     trained = dataclasses.replace(load_trained(folder), config=config)
     return trained, load_space(trained, folder)
@@ -244,7 +257,7 @@ class Benchmark:
       config.noise.start = method.start or config.noise.start
       config.noise.steps = config.noise.steps if method.steps is None else method.steps
     trained = dataclasses.replace(trained, config=config)
-    groups, fn = self.groups(self.counts(seed)), make_answer_fn(trained)
+    groups, fn = self.groups(self.counts()), make_answer_fn(trained)
     fns = make_noise_fns(trained) if method.start else None
     folder = self.workdir / "banks" / (f"{method.variant}-{seed}-{method.start}-"
                                        f"{config.noise.steps}")
@@ -267,6 +280,10 @@ class Benchmark:
     trained, space = self._trained(METHODS[method].variant, seed)
     lacking = dict(zip(trained.vocabulary, fill_to(
         space.counts(), self.config.longtail.fill).tolist(), strict=True))
+
+    if not any(lacking.values()):
+      raise ValueError(f"longtail.fill={self.config.longtail.fill}: every finding has as many "
+                       "training images; there is nothing to fill up")
 
     def compute():
       parts = []

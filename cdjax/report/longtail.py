@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 GROUPS = ("head", "medium", "tail")
 COLUMNS = {
-    "effectiveness": "effectiveness", "side": "side", "coverage": "coverage", "density": "density",
-    "ms_ssim": "MS-SSIM", "copies": "copies", "seconds": "s an image",
+    "effectiveness": "effectiveness", "direct": "direct", "side": "side", "coverage": "coverage",
+    "density": "density", "ms_ssim": "MS-SSIM", "copies": "copies", "seconds": "s an image",
     "evaluations": "evaluations", "noise/evaluations": "evaluations a noise",
 }
 _COLOURS = ((60, 90, 160), (200, 110, 40), (60, 140, 80))

@@ -40,6 +40,8 @@ ROWS = {
     "not_causal": ("identity slots see the pathology", {"autoencoder.model.causal": False}, 1),
     "one_decoder": ("one decoder for everything, no opacity",
                     {"autoencoder.model.lesion_channels": ()}, 1),
+    "turned_lesions": ("the autoencoder learns turned lesions too",
+                       {"autoencoder.loss.mirror": 0.25}, 1),
     "no_acquisition": ("no acquisition code", {"autoencoder.model.acquisition": False}, 1),
     "no_place": ("side, zone and severity neither learnt nor told",
                  {"autoencoder.loss.location": 0.0, "autoencoder.loss.severity": 0.0,
@@ -49,6 +51,7 @@ ROWS = {
                      {"diffusion.condition.identity": "own"}, 3),
     "sample_target": ("the denoiser learns draws of the pathology, not their means",
                       {"diffusion.sample_target": True}, 1),
+    "no_mirror": ("no lesion is shown on its other side", {"diffusion.mirror_share": 0.0}, 1),
     "no_identity": ("the denoiser is shown no identity",
                     {"diffusion.condition.identity": "none"}, 1),
     "class_only": ("told the names of the findings only",
@@ -75,6 +78,8 @@ def get_config(arg: str = "full"):
     raise ValueError(f"configs/ablations.py:{arg}; expected one of {', '.join(ROWS)}")
   c = base_config()
   c.name = f"ablation-{name}"
+  # Combinations that training never shows: `unseen/finding` asks for them.
+  c.data.phantom.held_out_combinations = ("consolidation left upper", "nodule right lower")
   c.stages = "judge,autoencoder,diffusion"
   c.autoencoder.num_train_steps = 700
   c.autoencoder.eval_every = 0

@@ -24,6 +24,7 @@ def get_config(arg: str = ""):
   c.stages = "judge,autoencoder,diffusion,classifier"
   c.data.vocabulary = ALL
   c.data.phantom.patients = 10000
+  c.data.phantom.multiple_share = 0.2
   # Combinations that training never shows: `unseen/finding` asks for them.
   c.data.phantom.held_out_combinations = (
       "consolidation left upper", "nodule right lower", "mass left mid", "fracture right upper")
@@ -34,6 +35,7 @@ def get_config(arg: str = ""):
   # Training six times as long leaks little; a finer likelihood spends that on what is seen.
   c.autoencoder.loss.sigma = 0.015
   c.autoencoder.loss.kl_acquisition = 30.0
+  c.autoencoder.loss.mirror = 0.25
   c.autoencoder.eval_every = 2000
   c.autoencoder.checkpoint_every = 1000
   c.diffusion.num_train_steps = 3000
@@ -41,6 +43,7 @@ def get_config(arg: str = ""):
   c.classifier.num_train_steps = 1500
   c.judge.num_train_steps = 3000
   c.judge.num_images = 40000
+  c.judge.severity_sigma = 0.1
   if arg == "no_disentanglement":
     c.name = "phantom-no-disentanglement"
     c.update_from_flattened_dict(NO_DISENTANGLEMENT)

@@ -92,7 +92,7 @@ def base_config() -> ConfigDict:
       transformer_width=32,     # width of T
       transformer_heads=2,      # heads of T
       causal=True,              # identity slots do not attend to the pathology
-      linear_path=True,         # local linear maps beside encoder and decoder
+      linear_path=True,         # local linear maps beside encoder and decoder of the film
       acquisition=True,         # explicit acquisition code
       max_shift=1.5,            # pixels that the acquisition code can shift by, at 64 px
       num_views=1,              # radiographic views with an embedding (1: none)
@@ -122,6 +122,7 @@ def base_config() -> ConfigDict:
       acquisition_invariance=9.0,  # KL of z_acq when another patient's lesion is laid over, nats
       minimality=1.0,           # prior that a pathology changes few pixels, nats
       minimality_scale=0.02,    # of a change that is worth painting, images in [0, 1]
+      mirror=0.0,               # images made with a lesion on its other side are rebuilt too
       identity=0.0,             # contrastive, between patients
       price_warmup=0.2,         # share of training over which the prices rise from their start
       price_start=0.02,         # factor on the prices at step 0
@@ -148,6 +149,7 @@ def base_config() -> ConfigDict:
   ))
   c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
   c.diffusion.sample_target = False  # True: denoise draws of z_path, not its posterior mean
+  c.diffusion.mirror_share = 0.25    # share of studies shown with the lesion on its other side
   c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(
       kind="cosine",            # cosine | linear | scaled_linear
@@ -182,6 +184,7 @@ def base_config() -> ConfigDict:
       dtype="float32",          # activations: float32 | bfloat16
   ))
   classifier.augment = True     # acquisition augmentation on the device
+  classifier.severity_sigma = 0.2  # of a reading of severity: the finer, the more it counts
   c.classifier = classifier
   c.judge = ConfigDict(classifier.to_dict())   # phantom only; used for evaluation and nothing else
   c.judge.num_train_steps = 500

@@ -10,7 +10,9 @@ NO_DISENTANGLEMENT = {
         "null_anchor", "swap_same_patient", "findings", "location", "severity", "invariance",
         "acquisition_equivariance", "acquisition_invariance", "kl_acquisition", "minimality")},
     "autoencoder.loss.kl_pathology": 1.0,
+    "autoencoder.loss.mirror": 0.0,
     "diffusion.target": "everything",
+    "diffusion.mirror_share": 0.0,
     "diffusion.condition.identity": "none",
 }
 

@@ -9,9 +9,11 @@ through T, is decoded to a lesion and its opacity, and laid over the film: `film
 − film)`. So an effusion hides the ribs behind it instead of being added to them, and where the
 opacity is zero an intervention on the pathology cannot touch the image.
 
-Encoder and decoders are AutoencoderKL's; beside each runs a linear path of patches with weights of
-their own at every place: radiographs are registered, so a local linear code (12 numbers of an 8 × 8
-patch) is a good start that convolutions alone need thousands of steps to find.
+Encoder and decoders are AutoencoderKL's. Beside those of the film runs a linear path of patches
+with weights of their own at every place: radiographs are registered, so a local linear code (12
+numbers of an 8 × 8 patch) is a good start that convolutions alone need thousands of steps to find.
+Lesions have none: what a nodule looks like does not depend on where it is, and what is learnt of it
+at one place should hold at another.
 """
 
 from collections.abc import Mapping
@@ -166,10 +168,8 @@ class DisentangledAutoencoder(nn.Module):
         2 * CODE_SIZE, ("mlp", "norm"), kernel_init=nn.initializers.normal(1e-3))
     if self.linear_path:
       per_place = nn.initializers.variance_scaling(0.1, "fan_in", "normal", batch_axis=(0, 1))
-      self.linear_encoder = LocalLinear(2 * latent, per_place)
+      self.linear_encoder = LocalLinear(2 * self.film_slots * self.slot_channels, per_place)
       self.linear_decoder = LocalLinear(self.downsampling**2, nn.initializers.zeros_init())
-      if self.lesion_channels:
-        self.linear_lesion = LocalLinear(2 * self.downsampling**2, nn.initializers.zeros_init())
     if self.num_views > 1:
       self.view_embedding = nn.Embed(
           self.num_views, latent,
@@ -181,19 +181,24 @@ class DisentangledAutoencoder(nn.Module):
     """Pixels of a place of the grid, along a side."""
     return self.patch * 2 ** (len(self.block_out_channels) - 1)
 
+  @property
+  def film_slots(self) -> int:
+    """How many of the slots, the first ones, make the film."""
+    return self.slots - 1 if self.lesion_channels else self.slots
+
   def encode(self, x: Array) -> Encoding:
     """`x` `[B, H, W, 1]` in [-1, 1] -> posteriors, float32."""
     acquisition = self.encode_acquisition(x)
     # The identity is that of the study as an average acquisition would show it.
     x = from_unit(remove_acquisition(to_unit(x), acquisition.mean, max_shift=self.max_shift))
-    moments = self.encoder(x).astype(jnp.float32)
+    by_slot = lambda a, n: a.astype(jnp.float32).reshape(*a.shape[:3], 2, n, self.slot_channels)
+    moments = by_slot(self.encoder(x), self.slots)
     if self.linear_path:
-      moments = moments + self.linear_encoder(space_to_depth(x, self.downsampling))
-    mean, logvar = jnp.split(moments, 2, axis=-1)
-    to_slots = lambda a: a.reshape(*a.shape[:3], self.slots, self.slot_channels)
+      local = by_slot(self.linear_encoder(space_to_depth(x, self.downsampling)), self.film_slots)
+      moments = moments.at[..., :self.film_slots, :].add(local)
+    mean, logvar = moments[..., 0, :, :], moments[..., 1, :, :]
     # Posteriors start narrow, so that early training sees the signal.
-    slots = Posterior(to_slots(mean), cap_logvar(to_slots(logvar) - 2.0))
-    return Encoding(slots, acquisition)
+    return Encoding(Posterior(mean, cap_logvar(logvar - 2.0)), acquisition)
 
   def encode_acquisition(self, x: Array) -> Posterior:
     """q(z_acq|x), `[B, CODE_SIZE]`, from the image's coarse grey values."""
@@ -236,7 +241,7 @@ class DisentangledAutoencoder(nn.Module):
       view = jnp.zeros(f.shape[0], jnp.int32) if view is None else view
       f = f + self.view_embedding(view).reshape(-1, 1, 1, *f.shape[3:])
     flat = lambda f: f.reshape(*f.shape[:3], -1)
-    seen = flat(f[..., :-1, :] if self.lesion_channels else f)
+    seen = flat(f[..., :self.film_slots, :])
     film = self.decoder(seen.astype(self.dtype)).astype(jnp.float32)
     if self.linear_path:
       film = film + depth_to_space(self.linear_decoder(seen), self.downsampling)
@@ -254,8 +259,6 @@ class DisentangledAutoencoder(nn.Module):
   def _lesion(self, f: Array) -> tuple[Array, Array]:
     """`f` `[B, h, w, n·c]` -> what covers the film and how much of it, `[B, H, W, 1]` each."""
     out = self.lesion_decoder(f.astype(self.dtype)).astype(jnp.float32)
-    if self.linear_path:
-      out = out + depth_to_space(self.linear_lesion(f), self.downsampling)
     return out[..., :1] + _GREY, nn.sigmoid(out[..., 1:] - _CLEAR)
 
   def __call__(self, x: Array, key: jax.Array) -> Array:

@@ -9,10 +9,12 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from cdjax.core.images import to_unit
 from cdjax.core.types import PyTree
 from cdjax.data.pipeline import eval_batches
 from cdjax.data.source import Split
@@ -20,9 +22,10 @@ from cdjax.losses.anchor import null_pathology
 from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import LatentStats
 from cdjax.models.disentangled import make_autoencoder
+from cdjax.models.mirrored import mirror_lesion
 from cdjax.train.disk import write_json
 
-_NAMES = ("path_mean", "path_logvar", "id_mean", "id_logvar", "null_mean", "null_logvar")
+_PARTS = ("path", "mirror", "id", "null")
 _BATCH = 64
 
 
@@ -32,6 +35,9 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
 
   `path_*` is what the diffusion denoises: the pathology slot, or all slots side by side where
   `diffusion.target` is everything.
+
+  `mirror_*` is the pathology of the same patient with the lesion on the other side; zeros for
+  everything.
 
   `null_*` is the identity of the re-encoded pseudo-healthy image, what a denoiser is shown of a
   patient without another study.
@@ -61,16 +67,21 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
     z = posterior_sample(key, encoding.slots)
     everyone = np.ones(len(x), bool)
     code = posterior_sample(jax.random.fold_in(key, 1), encoding.acquisition)
-    pseudo_healthy = apply(null_pathology(z, everyone), code, view, method="decode")
+    decode = lambda z: apply(z, code, view, method="decode")
+    pseudo_healthy = decode(null_pathology(z, everyone))
     again = apply(pseudo_healthy, method="encode")
-    out = {}
-    target = encoding.pathology
     if whole:
       target = jax.tree.map(lambda a: a.reshape(*a.shape[:3], -1), encoding.slots)
-    for name, posterior in (("path", target), ("id", encoding.identity),
-                            ("null", again.identity)):
-      out |= {f"{name}_mean": posterior.mean, f"{name}_logvar": posterior.logvar}
-    return out
+      mirrored = jax.tree.map(jnp.zeros_like, target)
+    else:
+      target = encoding.pathology
+      explained = decode(z.at[..., -1, :].set(target.mean))
+      turned, _ = mirror_lesion(x, to_unit(explained), to_unit(pseudo_healthy))
+      mirrored = apply(turned, method="encode").pathology
+    posteriors = (target, mirrored, encoding.identity, again.identity)
+    return {f"{name}_{part}": getattr(posterior, part)
+            for name, posterior in zip(_PARTS, posteriors, strict=True)
+            for part in ("mean", "logvar")}
 
   arrays: dict[str, np.memmap] = {}
   batches = enumerate(eval_batches(source, _BATCH))
@@ -161,11 +172,13 @@ class LatentAttach:
     return self.__dict__ | {"_arrays": None}
 
   def __call__(self, index: np.ndarray, mate: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Arrays `[B, h, w, ...]` named path_mean, path_logvar, id_mean and id_logvar."""
+    """Arrays `[B, h, w, ...]`: means and logvars named path_*, mirror_* and id_*."""
     if self._arrays is None:
-      self._arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in _NAMES}
+      self._arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r")
+                      for name in (f"{p}_{m}" for p in _PARTS for m in ("mean", "logvar"))}
     arrays = self._arrays
-    out = {name: np.asarray(arrays[name][index]) for name in ("path_mean", "path_logvar")}
+    out = {name: np.asarray(arrays[name][index])
+           for name in ("path_mean", "path_logvar", "mirror_mean", "mirror_logvar")}
     for part in ("mean", "logvar"):
       if self.identity == "own" or mate is None:
         out[f"id_{part}"] = np.asarray(arrays[f"id_{part}"][index])

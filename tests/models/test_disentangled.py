@@ -180,6 +180,17 @@ def test_linear_path_has_its_own_weights_at_every_place():
                                  @ kernel[row, column], rtol=1e-4, atol=1e-5)
 
 
+def test_the_linear_path_is_of_what_makes_the_film():
+  """A lesion's code is the same wherever it is; without a lesion decoder everything is film."""
+  for lesion_channels, expected in (((4, 4), [1, 1, 1, 0]), ((), [1, 1, 1, 1])):
+    module, params, x = tiny_autoencoder(lesion_channels=lesion_channels)
+    before = module.apply(params, x, method="encode").slots
+    params["params"]["linear_encoder"] = jax.tree.map(
+        lambda a: a + 1.0, params["params"]["linear_encoder"])
+    moved = module.apply(params, x, method="encode").slots.mean - before.mean
+    np.testing.assert_array_equal(np.abs(moved).max((0, 1, 2, 4)) > 0, np.array(expected, bool))
+
+
 def test_gain_gamma_and_bias_are_what_their_names_say():
   film = jnp.full((1, 5, 5, 1), 0.5)
   code = lambda i: jnp.zeros((1, CODE_SIZE)).at[0, i].set(1.0)

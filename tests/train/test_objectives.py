@@ -16,7 +16,7 @@ ALWAYS = {"reconstruction", "kl_identity", "kl_pathology", "kl_acquisition", "ps
 OPTIONAL = ("ssim", "reconstruction_l1", "swap_same_findings", "cycle_swap", "findings", "location",
             "severity", "independence_reversal", "independence_hsic", "patient_reversal",
             "invariance", "acquisition_equivariance", "acquisition_invariance", "minimality",
-            "identity")
+            "mirror", "identity")
 
 SMALL_UNET = dict(block_out_channels=(8,), attention_blocks=(True,), norm_num_groups=4,
                   attention_heads=2, context_width=8)
@@ -72,7 +72,7 @@ def test_every_term_enters_the_loss_with_its_weight(name):
     config = make_config(**{name: weight, "price_warmup": 0.0, "sigma": 1.0})
     params, loss_fn = setup(config)
     params["autoencoder"]["acquisition_head"]["kernel"] *= 30.0   # it starts almost blind
-    loss, aux = loss_fn(params, {}, batch, KEY, 10)
+    loss, aux = loss_fn(params, {}, batch, KEY, config.autoencoder.num_train_steps)
     losses.append(float(loss))
   term = float(aux[name])
   assert np.isfinite(term) and abs(term) > 1e-6
@@ -143,6 +143,23 @@ def test_prices_rise_from_their_start():
   np.testing.assert_allclose((at[25] - at[0]) / (at[50] - at[0]), 0.5, rtol=1e-3)
 
 
+def test_a_turned_lesion_teaches_the_pathology_alone():
+  """Its film is given: nothing that makes a film learns from it, all that makes a lesion does."""
+  config = make_config(findings=1.0)
+  params, _ = setup(config)
+  config.autoencoder.loss.mirror = 1.0
+  loss_fn = autoencoder.make_loss_fn(config)
+  grad = jax.jit(jax.grad(lambda p: loss_fn(p, {}, make_batch(), KEY, 10**4)[1]["mirror"]))(params)
+  of = jax.tree.map(lambda g: float(jnp.abs(g).max()), grad["autoencoder"])
+  assert of["decoder"]["conv_out"]["kernel"] == of["linear_decoder"]["place_kernel"] == 0
+  assert of["linear_encoder"]["place_kernel"] == 0
+  assert of["lesion_decoder"]["conv_out"]["kernel"] > 0
+  assert np.abs(grad["findings_head"]["readout"]["status"]["kernel"]).max() > 0
+  kernel = np.asarray(grad["autoencoder"]["encoder"]["conv_out"]["kernel"])
+  of_slots = np.abs(kernel.reshape(-1, 2, 4, 4)).sum((0, 1, 3))
+  assert np.all(of_slots[:3] == 0) and of_slots[3] > 0
+
+
 def test_partners_have_equal_findings():
   status = np.array([[1, 0], [1, 0], [0, 1], [0, 0], [0, 0], [1, 0], [-1, 1], [-1, 1]])
   index, found = partner_with_equal_findings(KEY, make_findings(status))
@@ -156,6 +173,7 @@ def diffusion_batch(n=8):
   normal = lambda i, *shape: jax.random.normal(jax.random.fold_in(KEY, i), (n, *shape))
   return dict(findings=make_findings([[1, 0, 0, 0, 0]] * n),
               path_mean=normal(0, 4, 4, 4), path_logvar=normal(1, 4, 4, 4) - 3,
+              mirror_mean=normal(4, 4, 4, 4), mirror_logvar=normal(5, 4, 4, 4) - 3,
               id_mean=normal(2, 4, 4, 3, 4), id_logvar=normal(3, 4, 4, 3, 4) - 3)
 
 
@@ -184,6 +202,35 @@ def test_diffusion_depends_on_the_conditions_it_is_configured_with():
   assert identity > 0 and findings > 0
   identity, findings = sensitivity(dropout_findings=1.0, identity="none")
   assert identity == 0 and findings == 0
+
+
+def test_a_share_of_the_studies_is_shown_turned_with_its_findings_on_the_other_side():
+  from cdjax.models.denoiser import LatentStats
+  c = base_config()
+  with c.unlocked():
+    c.diffusion.model.update(SMALL_UNET)
+  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
+                      jnp.full((4, 4, 4), 0.5))
+  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+  leaves, tree = jax.tree.flatten(params)
+  params = jax.tree.unflatten(tree, [0.2 * jax.random.normal(
+      jax.random.fold_in(KEY, i), a.shape) for i, a in enumerate(leaves)])
+  own = diffusion_batch()
+  findings = own["findings"]
+  other_side = findings.replace(side=2 * findings.side)
+  already = own | {"findings": other_side,
+                   "path_mean": own["mirror_mean"], "path_logvar": own["mirror_logvar"]}
+  no_side = own | {"findings": findings.replace(side=0 * findings.side)}
+
+  def losses(share):
+    with c.unlocked():
+      c.diffusion.mirror_share = share
+    loss = jax.jit(lambda b: diffusion.make_loss_fn(c)(params, {"stats": stats}, b, KEY, 0)[0])
+    return {"own": loss(own), "already": loss(already), "no_side": loss(no_side)}
+
+  never, always = losses(0.0), losses(1.0)
+  assert never["own"] != always["own"] and never["no_side"] == always["no_side"]
+  np.testing.assert_allclose(always["own"], never["already"], rtol=1e-6)
 
 
 def test_the_target_is_the_mean_of_the_posterior_or_draws_of_it():

@@ -33,9 +33,11 @@ from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
+from cdjax.train.objectives.mirrored import mirrored_terms
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
 
 _CODE_SIGMA = 0.1   # of the likelihood of an acquisition code
+_TURN_FROM, _TURN_FULLY = 0.6, 0.8   # shares of training at which turned lesions begin to count
 _ANATOMY = (0.1, 0.08, 3.0, 3.0)   # augmentation at most: radians, log scale, pixels at 64 px
 
 
@@ -170,6 +172,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     encode = lambda x: apply("autoencoder", x, method="encode")
     decode = lambda z, code, view: apply("autoencoder", z, code, view, method="decode")
 
+    progress = jnp.minimum(step / price_steps, 1.0)
+    price = weights.price_start + (1.0 - weights.price_start) * progress
     group = make_group(batch, stream(rng, "augment"), max_shift=cfg.model.max_shift,
                        augment=cfg.augment)
     sick = ~group.findings.healthy
@@ -252,14 +256,21 @@ def make_loss_fn(config: ConfigDict) -> Callable:
           stream(rng, "cycle"), group, null, encoding, z, code, encode, decode,
           sigma=weights.sigma)
 
-    progress = jnp.minimum(step / price_steps, 1.0)
-    price = weights.price_start + (1.0 - weights.price_start) * progress
+    # Early on the model does not know yet what of an image is lesion.
+    turn = (step / cfg.num_train_steps - _TURN_FROM) / (_TURN_FULLY - _TURN_FROM)
+    if weights.mirror:
+      mirror = lambda: mirrored_terms(
+          stream(rng, "mirror"), group, layers, z_used, code, apply, take,
+          weights=weights, price=price).mean()
+      terms["mirror"] = jax.lax.cond(turn > 0, mirror, lambda: 0.0)
+
     priced = {"kl_identity", "kl_pathology", "kl_acquisition", "invariance",
               "acquisition_invariance", "minimality"}
+    factor = {name: price for name in priced} | {"mirror": jnp.clip(turn, 0.0, 1.0)}
     total = sum(
-        weights[name] * (price if name in priced else 1.0) * term.mean()
+        weights[name] * factor.get(name, 1.0) * jnp.mean(term)
         for name, term in terms.items() if name in weights and name != "null_anchor")
-    aux = {name: term.mean() for name, term in terms.items()}
+    aux = {name: jnp.mean(term) for name, term in terms.items()}
     error = jnp.mean((unit - jnp.clip(unit_hat, 0.0, 1.0)) ** 2)
     aux["psnr"] = -10.0 * jnp.log10(error)
     return total / pixels, aux

@@ -41,7 +41,7 @@ def make_loss_fn(config: ConfigDict, stage: str) -> Callable:
         "findings": findings_loss(logits.status, findings.status,
                                   positive_weights=frozen.get("positive_weights")),
         "location": location_loss(logits.side, logits.zone, findings),
-        "severity": severity_loss(logits.severity, findings),
+        "severity": severity_loss(logits.severity, findings, sigma=cfg.severity_sigma),
     }
     return sum(t.mean() for t in terms.values()), {k: t.mean() for k, t in terms.items()}
 

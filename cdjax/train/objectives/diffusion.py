@@ -3,6 +3,9 @@
 The identity that a denoiser is shown in training is never that of the same image: it would read the
 lesion that has leaked into it and return the factual (DESIGN section 10). It is another study's of
 the patient, or, where there is none, the re-encoded pseudo-healthy image's.
+
+Some studies are shown with their lesion on the other side: a finding that was never seen at one
+place has then been seen there all the same.
 """
 
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from cdjax.diffusion.schedule import make_schedule
 from cdjax.diffusion.weighting import class_balancing, diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import drop_details, drop_findings, make_denoiser
+from cdjax.models.mirrored import can_mirror, mirror_findings
 from cdjax.models.text_tokens import PhraseTable
 
 _LEAST_SHARE = 0.05   # of information, below which an element's weight falls no further
@@ -61,6 +65,9 @@ def make_loss_fn(config: ConfigDict) -> Callable:
       zero_terminal_snr=schedule_cfg.zero_terminal_snr)
   if condition.identity not in ("mate", "own", "none"):
     raise ValueError(f"condition.identity={condition.identity!r}; expected mate, own or none")
+  if cfg.target == "everything" and cfg.mirror_share:
+    raise ValueError(f"mirror_share={cfg.mirror_share} with target='everything': there is no lesion"
+                     " that could be laid elsewhere; expected 0")
   if cfg.target == "everything" and condition.identity != "none":
     raise ValueError(f"condition.identity={condition.identity!r} with target='everything':"
                      " the identity is part of what is denoised; expected 'none'")
@@ -69,7 +76,14 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     del step
     stats = frozen["stats"]
     n = batch["path_mean"].shape[0]
-    path = Posterior(batch["path_mean"], batch["path_logvar"])
+    findings = batch["findings"]
+    turn = jax.random.uniform(stream(rng, "mirror"), (n,)) < cfg.mirror_share
+    turn &= can_mirror(findings)
+    either = lambda turned, own: jnp.where(
+        turn.reshape(-1, *[1] * (own.ndim - 1)), turned, own)
+    findings = jax.tree.map(either, mirror_findings(findings), findings)
+    path = Posterior(either(batch["mirror_mean"], batch["path_mean"]),
+                     either(batch["mirror_logvar"], batch["path_logvar"]))
     # Two thirds of the elements of a draw are noise, which a denoiser would spend itself on.
     path = posterior_sample(stream(rng, "pathology"), path) if cfg.sample_target else path.mean
     x0 = (path - stats.path_mean) / stats.path_std
@@ -80,7 +94,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     uniform = lambda name: jax.random.uniform(stream(rng, name), (n,))
     details = [uniform(f"drop_{part}") < condition.dropout_details
                for part in ("side", "zone", "severity")]
-    findings = drop_findings(drop_details(batch["findings"], *details),
+    findings = drop_findings(drop_details(findings, *details),
                              uniform("drop_findings") < condition.dropout_findings)
     has_identity = uniform("drop_identity") >= condition.dropout_identity
     if condition.identity == "none":

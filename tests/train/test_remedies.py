@@ -65,7 +65,8 @@ def test_class_balancing_adds_its_term_and_nothing_else():
                                   norm_num_groups=4, attention_heads=2, context_width=8))
   normal = lambda i, *shape: jax.random.normal(jax.random.fold_in(KEY, i), (8, *shape))
   batch = dict(findings=make_findings([[1, 0, 0, 0, 0]] * 8), path_mean=normal(0, 4, 4, 4),
-               path_logvar=normal(1, 4, 4, 4), id_mean=normal(2, 4, 4, 3, 4),
+               path_logvar=normal(1, 4, 4, 4), mirror_mean=normal(4, 4, 4, 4),
+               mirror_logvar=normal(5, 4, 4, 4), id_mean=normal(2, 4, 4, 3, 4),
                id_logvar=normal(3, 4, 4, 3, 4))
   frozen = {"stats": LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
                                  jnp.full((4, 4, 4), 0.5))}

@@ -8,7 +8,8 @@ CPU cores. Rows share every stage that their switch does not touch. The rows tha
 training seeds. Not yet measured.
 """
 
-from cdjax.core.config import NO_DISENTANGLEMENT, base_config
+from cdjax.core.config import base_config
+from cdjax.core.presets import NO_DISENTANGLEMENT
 
 _NO_INVARIANCE = {"autoencoder.loss.invariance": 0.0,
                   "autoencoder.loss.acquisition_invariance": 0.0}

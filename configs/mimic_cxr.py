@@ -10,7 +10,8 @@ Meant for a TPU v5e-8 or 8 GPUs. Not yet measured: batch sizes, steps and losses
 smaller runs, scaled.
 """
 
-from cdjax.core.config import RADIOGRAPHS_128, base_config
+from cdjax.core.config import base_config
+from cdjax.core.presets import RADIOGRAPHS_128
 
 
 def get_config(arg: str = ""):

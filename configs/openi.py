@@ -9,7 +9,8 @@ Meant for one GPU, or a few hours of CPUs. Not yet measured: the values are thos
 configs/radiographs.py, with more steps.
 """
 
-from cdjax.core.config import RADIOGRAPHS_64, base_config
+from cdjax.core.config import base_config
+from cdjax.core.presets import RADIOGRAPHS_64
 
 
 def get_config(arg: str = ""):

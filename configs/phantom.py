@@ -9,7 +9,8 @@ baseline with the same budget: plain latent diffusion, edited by inversion and b
 Not yet measured.
 """
 
-from cdjax.core.config import NO_DISENTANGLEMENT, base_config
+from cdjax.core.config import base_config
+from cdjax.core.presets import NO_DISENTANGLEMENT
 from cdjax.data.phantom import ALL
 
 

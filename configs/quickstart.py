@@ -44,6 +44,10 @@ def get_config(arg: str = ""):
     c.evaluate.batch_size = 4
     c.counterfactual.num_steps = 4
     c.counterfactual.inversion_steps = 6
+    c.noise.steps = 2
+    c.noise.sampler_steps = 2
+    c.noise.batch_size = 4
+    c.noise.copy_quantile = 0.2   # of some ten held-out images
   elif arg:
     raise ValueError(f"configs/quickstart.py:{arg}; expected no argument, or 'tiny'")
   return c

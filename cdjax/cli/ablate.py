@@ -13,7 +13,6 @@ are in rows/NAME-SEED.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 METRICS_SEED = 1   # of the new patients
@@ -84,43 +83,15 @@ def run_row(config, workdir: Path, name: str) -> dict:
 
   from cdjax.evaluate.trained import load_trained
   from cdjax.evaluate.workdir import evaluate_workdir
+  from cdjax.train.shared import share_stage
   from cdjax.train.stages import STAGES
 
   folder = workdir / "rows" / name
   folder.mkdir(parents=True, exist_ok=True)
   stages = [stage.strip() for stage in config.stages.split(",")]
   for stage in ("data", "latents", *stages):
-    _share(folder, workdir / "shared", stage, _decides(config, stage))
+    share_stage(folder, workdir / "shared", stage, config)
   for stage in stages:
     STAGES[stage](config, folder)
   trained = dataclasses.replace(load_trained(folder), config=config)
   return evaluate_workdir(trained, folder, seed=METRICS_SEED)
-
-
-# What decides a stage's result besides the data.
-_SECTIONS = {"data": (), "latents": ("autoencoder",), "autoencoder": ("autoencoder",),
-             "diffusion": ("autoencoder", "diffusion"), "classifier": ("classifier",),
-             "judge": ("judge",), "verifier": ("verifier",)}
-
-
-def _decides(config, stage: str) -> dict:
-  """The part of the configuration that a stage depends on."""
-  parts = {name: config[name].to_dict() for name in ("data", *_SECTIONS[stage])}
-  seeded = stage not in ("data", "judge")
-  return parts | {"seed": config.seed if seeded else 0,
-                  "max_shift": config.autoencoder.model.max_shift}
-
-
-def _share(folder: Path, shared: Path, stage: str, decides: dict) -> None:
-  """Makes `folder/stage` a link to a folder that every row with the same `decides` uses."""
-  import hashlib
-
-  digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
-  target = shared / f"{stage}-{digest}"
-  target.mkdir(parents=True, exist_ok=True)
-  link = folder / stage
-  if link.is_symlink() and link.resolve() != target.resolve():
-    raise ValueError(f"{link} belongs to another configuration of this row; use another workdir, "
-                     f"or remove {folder}")
-  if not link.exists():
-    link.symlink_to(Path("..") / ".." / shared.name / target.name, target_is_directory=True)

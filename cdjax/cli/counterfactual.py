@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
   cfg = config.counterfactual
   with cfg.unlocked():
-    cfg.guidance_findings = cfg.guidance_findings if args.guidance is None else args.guidance
+    if args.guidance is not None:
+      cfg.guidance_findings, cfg.guidance_by_finding = args.guidance, ()
     if args.guidance_identity is not None:
       cfg.guidance_identity = args.guidance_identity
   ask = jax.jit(lambda params, *question: answer(trained.model, params, *question, cfg=cfg))

@@ -27,8 +27,11 @@ COMMANDS = {
   "configs": ("cdjax.cli.configs", "the configs, their keys, and what the keys mean"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
+  "optimize-noise": ("cdjax.cli.optimize_noise", "noises that lead to findings of few images"),
+  "generate": ("cdjax.cli.generate", "an augmentation set: images of findings, and a manifest"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model, or two folders of images"),
   "report": ("cdjax.cli.report", "pages, pictures and tables of evaluated runs"),
+  "benchmark": ("cdjax.cli.benchmark", "remedies for findings of few images: one table"),
   "ablate": ("cdjax.cli.ablate", "what each part of the method is worth: one table"),
 }
 

@@ -15,60 +15,6 @@ from ml_collections import ConfigDict
 STAGES = ("autoencoder", "diffusion", "classifier")
 
 
-# Plain latent diffusion on an ordinary KL autoencoder of the same size: the baseline that nothing
-# was disentangled in. Key → value, for `ConfigDict.update_from_flattened_dict`.
-NO_DISENTANGLEMENT = {
-    "autoencoder.model.lesion_channels": (),
-    "autoencoder.model.transformer_layers": 0,
-    "autoencoder.model.acquisition": False,
-    **{f"autoencoder.loss.{name}": 0.0 for name in (
-        "null_anchor", "swap_same_patient", "findings", "location", "severity", "invariance",
-        "acquisition_equivariance", "acquisition_invariance", "kl_acquisition", "minimality")},
-    "autoencoder.loss.kl_pathology": 1.0,
-    "autoencoder.loss.mirror": 0.0,
-    "diffusion.target": "everything",
-    "diffusion.mirror_share": 0.0,
-    "diffusion.condition.identity": "none",
-}
-
-
-# Some thousand patients with one image each, 64 px.
-RADIOGRAPHS_64 = {
-    "data.source": "prepared",
-    "data.resolution": 64,
-    "autoencoder.num_train_steps": 4000,
-    "autoencoder.augment": 1.0,   # one image a patient is learnt by heart without
-    "autoencoder.loss.minimality": 0.3,   # haze is faint, and should be painted
-    "diffusion.num_train_steps": 4000,
-    "classifier.num_train_steps": 2000,
-}
-
-
-# Some ten thousand patients and more, 128 px, on accelerators: larger models, longer training.
-RADIOGRAPHS_128 = {
-    "data.source": "prepared",
-    "data.resolution": 128,
-    "data.num_workers": 8,
-    "autoencoder.batch_size": 128,
-    "autoencoder.num_train_steps": 20000,
-    "autoencoder.eval_every": 2000,
-    "autoencoder.checkpoint_every": 1000,
-    "autoencoder.loss.minimality": 0.3,   # haze is faint, and should be painted
-    "autoencoder.model.block_out_channels": (64, 96, 128),
-    "autoencoder.model.lesion_channels": (32, 48, 64),
-    "autoencoder.model.dtype": "bfloat16",
-    "diffusion.batch_size": 256,
-    "diffusion.num_train_steps": 20000,
-    "diffusion.eval_every": 2000,
-    "diffusion.checkpoint_every": 1000,
-    "diffusion.model.block_out_channels": (128, 192),
-    "diffusion.model.dtype": "bfloat16",
-    "classifier.batch_size": 256,
-    "classifier.num_train_steps": 5000,
-    "classifier.model.dtype": "bfloat16",
-}
-
-
 def _optim(**kwargs) -> ConfigDict:
   """Keys every training stage has."""
   config = ConfigDict(dict(
@@ -129,6 +75,9 @@ def base_config() -> ConfigDict:
 
   # Stage 1: the disentangled autoencoder.
   c.autoencoder = _optim(batch_size=12, num_train_steps=1100, optimizer="muon")
+  # How often images of rare findings are drawn: none | inverse_sqrt | effective_number.
+  c.autoencoder.class_sampling = "none"
+  c.autoencoder.class_beta = 0.999   # of the effective number
   c.autoencoder.augment = 0.0   # turn, scale, shift a patient's images; 1: ±6°, ±8 %, ±3 px of 64
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
@@ -181,6 +130,14 @@ def base_config() -> ConfigDict:
 
   # Stage 2: diffusion of the pathology slot.
   c.diffusion = _optim(batch_size=64, num_train_steps=600, optimizer="muon")
+  # How often images of rare findings are drawn: none | inverse_sqrt | effective_number.
+  c.diffusion.class_sampling = "none"
+  c.diffusion.class_beta = 0.999   # of the effective number
+  # Class-balancing diffusion, arXiv:2305.00562.
+  c.diffusion.cbdm = ConfigDict(dict(
+      weight=0.0,               # tau: how alike predictions for other findings are kept; 0: off
+      commitment=0.25,          # gamma: how much the other findings' predictions are moved
+  ))
   c.diffusion.model = ConfigDict(dict(
       block_out_channels=(64, 96),  # channels of each resolution, from the finest
       layers_per_block=1,       # residual blocks of each resolution
@@ -233,6 +190,11 @@ def base_config() -> ConfigDict:
   c.judge.num_train_steps = 500
   c.judge.num_images = 12000    # independent, balanced
   c.judge.seed = 90001          # of its images
+  # How often images of rare findings are drawn: none | inverse_sqrt | effective_number.
+  c.classifier.class_sampling = "none"
+  # How much they count where they are present, of the same kinds.
+  c.classifier.class_balanced_loss = "none"
+  c.classifier.class_beta = 0.999   # of the effective number, in both
 
   # Tells whether two images are of one patient; `cdjax evaluate --suite full` trains and asks it.
   c.verifier = _optim(batch_size=32, num_train_steps=300, eval_every=0)
@@ -263,6 +225,9 @@ def base_config() -> ConfigDict:
       inversion_order=2,        # 2 for dpmpp_2m, 1 with refinements for ddim
       inversion_refinements=0,  # fixed-point iterations of each step
       guidance_findings=2.0,    # 1: no guidance
+      # Scales of their own for the K findings, in the vocabulary's order; of several asked findings
+      # the largest counts. (): guidance_findings for all.
+      guidance_by_finding=(),
       guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
       guidance_identity=1.0,    # 1: no guidance
       guidance_rescale=0.7,     # 0..1: undoes the over-exposure that guidance brings
@@ -273,6 +238,42 @@ def base_config() -> ConfigDict:
       mask_threshold=0.04,      # of |D(factual) - D(counterfactual)|, images in [0, 1]
       mask_dilation=2,          # pixels at 64 px
       residual_sigma=1.5,       # pixels at 64 px: finer than this is kept inside the edit
+  ))
+
+  # Initial-noise optimisation for findings of few images: `cdjax optimize-noise`.
+  c.noise = ConfigDict(dict(
+      start="mixed",            # mixed: between the references' own noises; random
+      steps=10,                 # gradient steps
+      sampler_steps=8,          # of the sampler that they go through
+      learning_rate=0.1,        # of Adam
+      clip=1.0,                 # norm of a noise's gradient at most
+      patience=0,               # a noise stops after so many steps without improvement; 0: never
+      batch_size=16,            # noises at a time; those of a batch repel each other
+      references=64,            # training images of a finding that it is led by, at most
+      semantic=1.0,             # weight of the distance to the finding's centroid of that side
+      appearance=0.1,           # weight of the channels' means and deviations
+      norm=0.01,                # weight of the prior of the noise's length
+      repulsion=1.0,            # weight of the likeness to the batch's other noises
+      distance=1.0,             # weight of coming too close to any one reference
+      concentration=1.0,        # of the Dirichlet weights: small: near one reference; large: mean
+      mixed_share=0.7,          # of the references in a start; the rest is fresh noise
+      copy_quantile=0.05,       # share of held-out cases that would count as copies
+  ))
+
+  # The long-tail benchmark: `cdjax benchmark longtail`.
+  c.longtail = ConfigDict(dict(
+      seeds=3,                  # training seeds
+      head=500,                 # findings of more training images are the head
+      tail=50,                  # findings of fewer are the tail
+      images=64,                # of each finding that are measured
+      noises=64,                # optimised for each finding that is not of the head
+      fill=500,                 # images that every finding has in the classifier's training
+      test_images=1280,         # of new patients, balanced, that the classifiers are tested on
+      curve_steps=(0, 2, 5, 10, 20, 30),  # gradient steps of the curve
+      class_sampling="inverse_sqrt",  # of the methods and the recipe that sample by class
+      class_balanced_loss="effective_number",  # of the recipe with a balanced loss
+      cbdm_weight=1.0,          # tau of the method CBDM
+      bootstrap=1000,           # resamples of an interval
   ))
 
   # Measuring.

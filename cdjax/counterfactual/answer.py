@@ -11,28 +11,37 @@ from cdjax.counterfactual.abduct import Abduction, abduct, abduct_noise, fresh_n
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams, make_causal_model
 from cdjax.counterfactual.edit import edit
 from cdjax.counterfactual.predict import Answer, predict
+from cdjax.counterfactual.scales import findings_guidance
 from cdjax.diffusion.samplers import get_sampler
 
 INVERT = ("kept", "always", "never")
 
 
 def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abduction,
-        findings: FindingsArrays, do_findings: FindingsArrays, cfg: ConfigDict) -> Array:
+        findings: FindingsArrays, do_findings: FindingsArrays, cfg: ConfigDict,
+        noise: Array | None = None) -> Array:
   """The pathology slot under the asked findings, `[B, h, w, c]`.
 
   A finding that stays keeps its noise u_path (its place, shape and texture: what the findings leave
   open), a new one gets fresh noise. Where the set of findings stays as it is there is no guidance:
   the abducted noise belongs to the plain conditional flow. A model without slots edits all of z:
-  `[B, h, w, n, c]`, see `edit`.
+  `[B, h, w, n, c]`, see `edit`. `noise`, `[B, h, w, c]`, is u_path where it is given (an optimised
+  one, say).
+
+  Raises:
+    ValueError: an unknown `cfg.invert`, or `noise` for a model without slots.
   """
   if model.whole:
+    if noise is not None:
+      raise ValueError("diffusion.target='everything' has no pathology slot that a noise could be "
+                       "given for")
     return edit(model, params, key, abduction, findings, do_findings, cfg)
   if cfg.invert not in INVERT:
     raise ValueError(f"counterfactual.invert={cfg.invert!r}; expected one of {sorted(INVERT)}")
   kept = (findings.present & do_findings.present).any(-1)
   same_set = (findings.present == do_findings.present).all(-1)
-  u_path = fresh_noise(key, abduction.z_path)
-  if cfg.invert != "never":
+  u_path = fresh_noise(key, abduction.z_path) if noise is None else noise
+  if cfg.invert != "never" and noise is None:
     asked = kept if cfg.invert == "kept" else findings.any_present
     inverted = jax.lax.cond(
         asked.any(),
@@ -41,7 +50,7 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
             order=cfg.inversion_order, refinements=cfg.inversion_refinements),
         lambda: u_path)
     u_path = jnp.where(asked[:, None, None, None], inverted, u_path)
-  scale = jnp.where(same_set, cfg.guidance_kept, cfg.guidance_findings)
+  scale = jnp.where(same_set, cfg.guidance_kept, findings_guidance(cfg, do_findings))
   denoise_fn = model.guided_denoise_fn(
       params, do_findings, abduction.z_id, guidance_findings=scale,
       guidance_identity=cfg.guidance_identity, guidance_rescale=cfg.guidance_rescale)
@@ -53,7 +62,7 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
 
 def answer(model: CausalModel, params: CausalParams, key: jax.Array, x: Array,
            findings: FindingsArrays, do_findings: FindingsArrays, view: Array | None = None, *,
-           cfg: ConfigDict) -> Answer:
+           cfg: ConfigDict, noise: Array | None = None) -> Answer:
   """Answers a batch of questions.
 
   Args:
@@ -65,9 +74,10 @@ def answer(model: CausalModel, params: CausalParams, key: jax.Array, x: Array,
     do_findings: the asked ones, `[B, K]`; all of them, not only what changes.
     view: radiographic view, `[B]` int32, or None.
     cfg: `config.counterfactual`.
+    noise: u_path, see `act`; None: abducted or fresh.
   """
   abduction = abduct(model, params, key, x, findings, view)
-  z_path = act(model, params, key, abduction, findings, do_findings, cfg)
+  z_path = act(model, params, key, abduction, findings, do_findings, cfg, noise)
   return predict(model, params, abduction, z_path, **residual_options(cfg))
 
 

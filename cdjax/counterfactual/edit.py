@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from cdjax.core.types import Array, FindingsArrays
 from cdjax.counterfactual.abduct import Abduction, fresh_noise
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams
+from cdjax.counterfactual.scales import findings_guidance
 from cdjax.diffusion.inversion import invert
 from cdjax.diffusion.prediction import q_sample
 from cdjax.diffusion.samplers import get_sampler
@@ -40,7 +41,8 @@ def edit(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Ab
   same_set = (findings.present == do_findings.present).all(-1)
   denoise_fn = model.guided_denoise_fn(
       params, do_findings, abduction.z_id, guidance_rescale=cfg.guidance_rescale,
-      guidance_findings=jnp.where(same_set, cfg.guidance_kept, cfg.guidance_findings))
+      guidance_findings=jnp.where(same_set, cfg.guidance_kept,
+                                  findings_guidance(cfg, do_findings)))
   back = get_sampler(cfg.sampler)(
       denoise_fn, z_t, jax.random.fold_in(key, 1), schedule=schedule, num_steps=cfg.num_steps,
       spacing=spacing, strength=cfg.strength)

@@ -6,15 +6,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from cdjax.data.groups import epoch_order
+
 
 class ArrayBatches(Iterator[dict[str, Any]]):
   """Endless shuffled batches of a tree of arrays `[N, ...]`; has `get_state` and `set_state`.
 
-  `make_arrays()` is called when the first batch is asked for.
+  `make_arrays()` is called when the first batch is asked for. `weights` `[N]` say how often each
+  example occurs, as of `groups.epoch_order`; None: once an epoch.
   """
 
-  def __init__(self, make_arrays: Callable[[], dict[str, Any]], *, batch_size: int, seed: int):
-    self._make_arrays, self._arrays = make_arrays, None
+  def __init__(self, make_arrays: Callable[[], dict[str, Any]], *, batch_size: int, seed: int,
+               weights: np.ndarray | None = None):
+    self._make_arrays, self._arrays, self._weights = make_arrays, None, weights
     self._batch_size, self._seed, self._step = batch_size, seed, 0
 
   def __next__(self) -> dict[str, Any]:
@@ -25,7 +29,9 @@ class ArrayBatches(Iterator[dict[str, Any]]):
     epoch, offset = np.divmod(place, self._size)
     rows = np.empty(self._batch_size, np.int64)
     for e in np.unique(epoch):
-      order = np.random.default_rng([self._seed, int(e)]).permutation(self._size)
+      order = (np.random.default_rng([self._seed, int(e)]).permutation(self._size)
+               if self._weights is None else epoch_order(
+                   self._size, seed=self._seed, epoch=int(e), weights=self._weights))
       rows[epoch == e] = order[offset[epoch == e]]
     self._step += 1
     return jax.tree.map(lambda a: a[rows], self._arrays)

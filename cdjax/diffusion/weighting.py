@@ -93,3 +93,32 @@ def diffusion_loss(output: Array, x0: Array, eps: Array, t: Array, *, schedule: 
   target = target_for(x0, eps, t, schedule, prediction)
   square = element_weights * (output.astype(jnp.float32) - target) ** 2
   return square.reshape(square.shape[0], -1).mean(-1) * jnp.asarray(weights)[t]
+
+
+def class_balancing(output: Array, other: Array, t: Array, *, num_timesteps: int,
+                    commitment: float, element_weights: Array | float = 1.0) -> Array:
+  """The regulariser of class-balancing diffusion: what one class has learnt, others may use.
+
+  `t/T (|output − sg(other)|² + γ |sg(output) − other|²)`, sg stopping the gradient: the prediction
+  for the image's own class and that for a class drawn from a balanced set stay alike, the more the
+  noisier.
+
+  Args:
+    output: prediction under the image's own condition, `[B, ...]`.
+    other: for the same z_t under a class drawn alike for all, `[B, ...]`.
+    t: `[B]` int32.
+    num_timesteps: T.
+    commitment: γ.
+    element_weights: as of `diffusion_loss`.
+
+  Returns:
+    `[B]`: mean over an example's elements, without the paper's τ.
+
+  References:
+    Qin et al., "Class-Balancing Diffusion Models", arXiv:2305.00562; there with predictions of the
+    noise, τ = 1 and γ = 1/4.
+  """
+  stop = jax.lax.stop_gradient
+  apart = lambda a, b: (element_weights * (a - b) ** 2).reshape(len(a), -1).mean(-1)
+  output, other = output.astype(jnp.float32), other.astype(jnp.float32)
+  return t / num_timesteps * (apart(output, stop(other)) + commitment * apart(stop(output), other))

@@ -42,6 +42,7 @@ class Trained:
     params: its parameters.
     classifier, judge: parameters, or None where that stage was not trained.
     fingerprint: of all of them together.
+    generator: of what images are made with: autoencoder and diffusion.
     details: see `train.details.known_details`.
   """
 
@@ -51,6 +52,7 @@ class Trained:
   classifier: PyTree | None
   judge: PyTree | None
   fingerprint: str
+  generator: str
   details: dict[str, list[str]]
 
   @property
@@ -67,6 +69,8 @@ def load_trained(workdir: str | Path) -> Trained:
   """
   workdir = Path(workdir)
   prints = [stage_fingerprint(workdir, stage) for stage in ("autoencoder", "diffusion")]
+  digest = lambda: hashlib.sha256("".join(prints).encode()).hexdigest()
+  generator = digest()
   autoencoder, _ = load_stage(workdir, "autoencoder")
   diffusion, record = load_stage(workdir, "diffusion")
   config = config_from_record(record)
@@ -82,9 +86,8 @@ def load_trained(workdir: str | Path) -> Trained:
     done = (workdir / stage / "done.json").exists()
     extra[stage] = load_stage(workdir, stage)[0]["classifier"] if done else None
     prints += [stage_fingerprint(workdir, stage)] if done else []
-  fingerprint = hashlib.sha256("".join(prints).encode()).hexdigest()
-  return Trained(config, make_causal_model(config), params, fingerprint=fingerprint,
-                 details=details, **extra)
+  return Trained(config, make_causal_model(config), params, fingerprint=digest(),
+                 generator=generator, details=details, **extra)
 
 
 def load_classifier_extractor(workdir: str | Path) -> Extractor:

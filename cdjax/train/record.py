@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cdjax.core.config import base_config
 from cdjax.core.provenance import config_fingerprint, flatten, package_versions, to_plain
 from cdjax.core.trees import tree_fingerprint
 from cdjax.core.types import PyTree
@@ -72,6 +73,9 @@ def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path
     ValueError: lists every decisive key that changed, with both values.
   """
   before, after = _decisive(old), _decisive(new)
+  # A key that is newer than the record has the value that leaves everything as it was.
+  known = flatten(to_plain(base_config()))
+  before = {key: known[key] for key in after if key in known} | before
   changed = sorted(key for key in before.keys() | after.keys()
                    if before.get(key) != after.get(key))
   if changed:

@@ -24,6 +24,7 @@ from cdjax.data.phantom import balanced_batch
 from cdjax.data.pipeline import eval_batches, make_loader
 from cdjax.data.source import Split, open_split
 from cdjax.losses.anchor import null_pathology
+from cdjax.losses.balance import example_weights, positive_weights
 from cdjax.models.classifier import make_classifier
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.text import FAMILIES, load_text_encoder
@@ -54,6 +55,27 @@ def _loader(config: ConfigDict, stage: str, source: Split, **kwargs):
       source, batch_size=config[stage].batch_size, seed=config.seed,
       num_workers=data.num_workers, read_threads=data.read_threads, prefetch=data.prefetch,
       shard_index=jax.process_index(), shard_count=jax.process_count(), **kwargs)
+
+
+def class_sampling(stage: ConfigDict, source: Split) -> np.ndarray | None:
+  """How often each record is drawn, `[N]`, as a stage's `class_sampling` says; None: all alike."""
+  if stage.class_sampling == "none":
+    return None
+  return example_weights(source.index.findings.status, stage.class_sampling,
+                         beta=stage.class_beta)
+
+
+def balanced_loss(stage: ConfigDict, status: np.ndarray) -> PyTree:
+  """What the classifier's objective is given to weigh rare findings by: {} for all alike.
+
+  Args:
+    stage: `config.classifier`.
+    status: of the training images, `[N, K]`.
+  """
+  if stage.class_balanced_loss == "none":
+    return {}
+  return {"positive_weights": positive_weights(status, stage.class_balanced_loss,
+                                               beta=stage.class_beta)}
 
 
 def _train(config: ConfigDict, stage: str, workdir: Path, source_fingerprint: str,
@@ -92,7 +114,8 @@ def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
       config, "autoencoder", workdir, source.info["fingerprint"],
       init_fn=lambda key: autoencoder.init_params(config, key),
       loss_fn=autoencoder.make_loss_fn(config), frozen={},
-      loader=_loader(config, "autoencoder", source), eval_fn=eval_fn,
+      loader=_loader(config, "autoencoder", source,
+                     weights=class_sampling(config.autoencoder, source)), eval_fn=eval_fn,
       **options)
 
 
@@ -123,9 +146,11 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   source = open_split(ensure_dataset(config, workdir), "train")
   shape = latent_shape(latents)
   identity = config.diffusion.condition.identity
+  weights, sampling = denoised_studies(config, source).astype(np.float64), class_sampling(
+      config.diffusion, source)
   loader = _loader(
       config, "diffusion", source, with_images=False,
-      weights=denoised_studies(config, source).astype(np.float64),
+      weights=weights if sampling is None else weights * sampling,
       attach=LatentAttach(latents, "own" if identity == "own" else "mate"))
   folder = Path(workdir) / "diffusion"
   folder.mkdir(parents=True, exist_ok=True)
@@ -183,8 +208,11 @@ def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
   return _train(
       config, "classifier", workdir, source.info["fingerprint"],
       init_fn=lambda key: classifier.init_params(config, "classifier", key),
-      loss_fn=classifier.make_loss_fn(config, "classifier"), frozen={},
-      loader=_loader(config, "classifier", source, mates=False), eval_fn=eval_fn, **options)
+      loss_fn=classifier.make_loss_fn(config, "classifier"),
+      frozen=balanced_loss(config.classifier, source.index.findings.status),
+      loader=_loader(config, "classifier", source, mates=False,
+                     weights=class_sampling(config.classifier, source)),
+      eval_fn=eval_fn, **options)
 
 
 def _balanced_accuracy(scores: np.ndarray, status: np.ndarray, vocabulary) -> dict[str, float]:

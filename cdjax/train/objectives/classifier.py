@@ -21,13 +21,16 @@ def init_params(config: ConfigDict, stage: str, key: jax.Array) -> dict:
 
 
 def make_loss_fn(config: ConfigDict, stage: str) -> Callable:
-  """Returns `loss_fn(params, frozen, batch, rng, step) -> (loss, aux)`."""
+  """Returns `loss_fn(params, frozen, batch, rng, step) -> (loss, aux)`.
+
+  `frozen` is {}, or has `positive_weights` `[K]` of `losses.balance`.
+  """
   cfg = config[stage]
   model: nn.Module = make_classifier(cfg.model, len(config.data.vocabulary))
   max_shift = config.autoencoder.model.max_shift
 
   def loss_fn(params, frozen, batch, rng, step):
-    del frozen, step
+    del step
     x, findings = batch["image"], batch["findings"]
     if cfg.augment:
       x = augment_acquisition(stream(rng, "augment"), x, max_shift=max_shift)
@@ -35,7 +38,8 @@ def make_loss_fn(config: ConfigDict, stage: str) -> Callable:
         {"params": params["classifier"]}, x, deterministic=False,
         rngs={"dropout": stream(rng, "dropout")})
     terms = {
-        "findings": findings_loss(logits.status, findings.status),
+        "findings": findings_loss(logits.status, findings.status,
+                                  positive_weights=frozen.get("positive_weights")),
         "location": location_loss(logits.side, logits.zone, findings),
         "severity": severity_loss(logits.severity, findings, sigma=cfg.severity_sigma),
     }

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cdjax.core.rng import stream
-from cdjax.core.types import FindingsArrays, Posterior
+from cdjax.core.types import PRESENT, UNKNOWN, FindingsArrays, Posterior
 from cdjax.diffusion.prediction import q_sample
 from cdjax.diffusion.schedule import make_schedule
-from cdjax.diffusion.weighting import diffusion_loss, sample_timesteps
+from cdjax.diffusion.weighting import class_balancing, diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import drop_details, drop_findings, make_denoiser
 from cdjax.models.mirrored import can_mirror, mirror_findings
@@ -40,6 +40,14 @@ def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Arra
       key, jnp.zeros((1, height, width, noisy)), jnp.zeros(1, jnp.int32), findings,
       jnp.zeros((1, height, width, slots - 1, channels)), jnp.ones(1, bool), text)["params"]
   return {"denoiser": params}
+
+
+def any_finding(key: jax.Array, n: int, num_findings: int) -> FindingsArrays:
+  """n draws of one finding alone, each equally likely, place and severity unsaid: `[n, K]`."""
+  drawn = jax.random.randint(key, (n,), 0, num_findings)
+  status = jnp.where(drawn[:, None] == jnp.arange(num_findings), PRESENT, 0).astype(jnp.int8)
+  unsaid = jnp.zeros((n, num_findings), jnp.int8)
+  return FindingsArrays(status, jnp.full((n, num_findings), -1.0), unsaid, unsaid)
 
 
 def make_loss_fn(config: ConfigDict) -> Callable:
@@ -101,8 +109,19 @@ def make_loss_fn(config: ConfigDict) -> Callable:
         output, x0, eps, t, schedule=schedule, prediction=schedule_cfg.prediction,
         weighting=schedule_cfg.loss_weighting, min_snr_gamma=schedule_cfg.min_snr_gamma,
         element_weights=share / jnp.mean(share))
+    aux = {}
+    if cfg.cbdm.weight:
+      other = model.apply(
+          {"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
+          any_finding(stream(rng, "cbdm"), n, len(config.data.vocabulary)), z_id, has_identity,
+          frozen.get("text"))
+      balance = class_balancing(
+          output, other, t, num_timesteps=schedule_cfg.num_timesteps,
+          commitment=cfg.cbdm.commitment, element_weights=share / jnp.mean(share))
+      balance *= (findings.status != UNKNOWN).any(-1)   # a prediction for no finding is of no class
+      loss, aux = loss + cfg.cbdm.weight * balance, {"loss/class_balancing": balance.mean()}
     noisy = t >= schedule_cfg.num_timesteps // 2
     half = lambda mask: jnp.sum(jnp.where(mask, loss, 0.0)) / jnp.maximum(mask.sum(), 1)
-    return loss.mean(), {"loss/noisy_half": half(noisy), "loss/clean_half": half(~noisy)}
+    return loss.mean(), {"loss/noisy_half": half(noisy), "loss/clean_half": half(~noisy), **aux}
 
   return loss_fn

@@ -1,0 +1,293 @@
+"""Optimises noises of a finding for a trained workdir, batch by batch, into a noise bank."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+import cdjax
+from cdjax.core.provenance import to_plain
+from cdjax.core.rng import stream
+from cdjax.core.types import Array, FindingsArrays
+from cdjax.counterfactual.abduct import abduct, abduct_noise
+from cdjax.counterfactual.noise import OptimisedNoise, optimize_noise
+from cdjax.counterfactual.noise_bank import (
+  NoiseBank,
+  bank_path,
+  join_banks,
+  read_bank,
+  write_bank,
+)
+from cdjax.counterfactual.noise_objective import (
+  NoiseTask,
+  check_noise_config,
+  make_noise_objective,
+)
+from cdjax.counterfactual.noise_starts import mixed_starts, random_starts
+from cdjax.data.pipeline import to_model_range
+from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.references import (
+  LatentSpace,
+  References,
+  centroids,
+  draw_asked,
+  find_references,
+  identity_rows,
+  take,
+  threshold_of,
+)
+from cdjax.evaluate.trained import Trained
+from cdjax.sharding.mesh import make_mesh, replicated
+from cdjax.sharding.partition import batch_sharding, to_global
+
+_FAR = 1e6   # where references that are not there lie: no sample comes close
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseFns:
+  """The compiled functions of an optimisation, which all findings share.
+
+  Attributes:
+    optimise: `(starts [N, h, w, c], task) -> OptimisedNoise`.
+    invert: `(key, x, findings, view) -> noises [B, h, w, c]`, of real images.
+  """
+
+  optimise: Callable[[np.ndarray, NoiseTask], OptimisedNoise]
+  invert: Callable[..., Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Led:
+  """What leads the noises of one finding: references and their noises, centroids, styles."""
+
+  references: References
+  inverted: np.ndarray | None
+  centroid: dict[int, np.ndarray]
+  allowed: float
+
+
+def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Path, *, num: int,
+                  seed: int, fns: NoiseFns | None = None,
+                  on_noises: Callable[[int], None] = lambda count: None) -> NoiseBank:
+  """Optimises `num` noises of a finding; goes on where an interrupted call was.
+
+  Batch i is a function of the seed, the finding, the settings and i alone, so that a bank that was
+  interrupted, or that is asked for more noises later, is the same as one made at once.
+
+  Args:
+    trained: the workdir; its config's `noise` and `counterfactual` are the settings.
+    space: from `load_space`.
+    finding: canonical name.
+    folder: gets the bank, see `noise_bank.bank_path`.
+    num: noises wanted; whole batches are made.
+    seed: of references, starts, identities and what is asked.
+    fns: of `make_noise_fns` with the same settings, where several findings share them.
+    on_noises: told of noises that are done, those found on disk too.
+
+  Returns:
+    The bank, of at least `num` noises.
+
+  Raises:
+    ValueError: settings that are none; no training image shows the finding; the folder has a bank
+      of another model or other settings.
+  """
+  config = trained.config
+  check_noise_config(config.counterfactual, config.noise)
+  if num < 1:
+    raise ValueError(f"num={num}; expected 1 or more noises")
+  references = find_references(space, finding, most=config.noise.references, seed=seed)
+  allowed, whose = threshold_of(space, references, quantile=config.noise.copy_quantile)
+  made_with = to_plain({
+      "cdjax": cdjax.__version__, "model": trained.generator,
+      "data": space.source.info["fingerprint"], "finding": finding,
+      "vocabulary": trained.vocabulary, "references": references.ids, "seed": seed,
+      "noise": config.noise.to_dict(), "counterfactual": config.counterfactual.to_dict(),
+      "copy_threshold": {"distance": allowed, "of": whose}})
+  path = bank_path(folder, finding)
+  bank = read_bank(path, model=trained.generator) if path.exists() else None
+  if bank is not None:
+    _check_same(path, bank.made_with, made_with)
+    on_noises(min(len(bank), num))
+  size, done = config.noise.batch_size, 0 if bank is None else len(bank)
+  if done >= num:
+    return bank
+  fns = fns or make_noise_fns(trained)
+  led = _Led(references, _invert(trained, space, references, seed, fns.invert)
+             if config.noise.start == "mixed" else None, centroids(references), allowed)
+  for batch in range(done // size, -(-num // size)):
+    task, starts, columns = _make_batch(trained, space, led, batch, seed)
+    found = fns.optimise(starts, task)
+    bank = join_banks(bank, _as_bank(found, columns, made_with))
+    write_bank(path, bank)
+    on_noises(min(size, num - batch * size))
+  return bank
+
+
+def make_noise_fns(trained: Trained) -> NoiseFns:
+  """The functions of a workdir and its settings, each compiled once.
+
+  The noises, and what belongs to each of them, are spread over the mesh's data axis; references,
+  spread and parameters are on every device.
+  """
+  model, mesh, cfg = trained.model, make_mesh(trained.config.mesh), trained.config.counterfactual
+  optimise = jax.jit(make_optimise_fn(trained))
+
+  @jax.jit
+  def invert(params, key, x, findings, view):
+    abduction = abduct(model, params, key, x, findings, view)
+    return abduct_noise(model, params, abduction, findings, num_steps=cfg.inversion_steps,
+                        order=cfg.inversion_order, refinements=cfg.inversion_refinements)
+
+  params = jax.device_put(trained.params, replicated(mesh))
+
+  def run(starts, task):
+    sharding = batch_sharding(mesh, len(starts))
+    spread = lambda tree: to_global(tree, sharding)
+    everywhere = lambda array: jax.device_put(jnp.asarray(array), replicated(mesh))
+    shared = {name: everywhere(getattr(task, name)) for name in (
+        "spread", "references", "allowed")}
+    task = task.replace(**shared, **{name: spread(getattr(task, name)) for name in (
+        "findings", "z_id", "centroid", "channel_mean", "channel_std")})
+    with jax.set_mesh(mesh):
+      return jax.device_get(optimise(params, spread(starts), task))
+
+  return NoiseFns(run, functools.partial(invert, trained.params))
+
+
+def make_optimise_fn(trained: Trained) -> Callable:
+  """`(params, starts [N, h, w, c], task) -> OptimisedNoise`, pure and jittable."""
+  config, noise = trained.config, trained.config.noise
+
+  def optimise(params, starts: Array, task: NoiseTask) -> OptimisedNoise:
+    objective = make_noise_objective(trained.model, params, task, noise=noise,
+                                     counterfactual=config.counterfactual)
+    return optimize_noise(objective, starts, steps=noise.steps, clip=noise.clip,
+                          tx=optax.adam(noise.learning_rate), patience=noise.patience)
+
+  return optimise
+
+
+def _invert(trained: Trained, space: LatentSpace, references: References, seed: int,
+            invert: Callable) -> np.ndarray:
+  """The references' own noises, `[R, h, w, c]`."""
+  source = space.source
+  return map_batches(
+      invert,
+      to_model_range(source.images(references.rows), source.bits),
+      take(source.index.findings, references.rows), source.index.view[references.rows],
+      batch_size=trained.config.noise.batch_size,
+      key=stream(jax.random.key(seed), f"invert/{references.k}"))
+
+
+def _make_batch(trained: Trained, space: LatentSpace, led: _Led, batch: int, seed: int
+                ) -> tuple[NoiseTask, np.ndarray, dict[str, np.ndarray]]:
+  """Task, starts and bank columns of batch number `batch`."""
+  cfg, references = trained.config.noise, led.references
+  k, size = references.k, cfg.batch_size
+  # All that was ever asked for up to here, so that sides go on in turn.
+  asked = take(draw_asked(references, (batch + 1) * size, len(trained.vocabulary), seed=seed),
+               np.arange(batch * size, (batch + 1) * size))
+  key = stream(jax.random.key(seed), f"noise/{trained.vocabulary[k]}", batch)
+  side = asked.side[:, k]
+  starts = _starts(key, led, side, references.path.shape[1:], cfg)
+  identities = identity_rows(space, k, "real")
+  identity = np.random.default_rng([seed, k, 2, batch]).choice(identities, size)
+  columns = {"side": side, "zone": asked.zone[:, k], "severity": asked.severity[:, k],
+             "identity": identity.astype(np.int64)}
+  pick = lambda values: np.stack([values[s] for s in side.tolist()])
+  members = {s: references.path[references.side == s] for s in references.sides}
+  # As many references for every finding, so that all of them run one program.
+  empty = np.full((cfg.references - len(references), *references.path.shape[1:]), _FAR, np.float32)
+  task = NoiseTask(
+      findings=asked, z_id=_sample_identity(space, identity, stream(key, "identity")),
+      centroid=pick(led.centroid), spread=space.spread,
+      channel_mean=pick({s: path.mean((0, 1, 2)) for s, path in members.items()}),
+      channel_std=pick({s: path.std((1, 2)).mean(0) for s, path in members.items()}),
+      references=np.concatenate([references.path, empty]), allowed=np.float32(led.allowed))
+  return task, starts, columns
+
+
+def _starts(key: Array, led: _Led, side: np.ndarray, shape: tuple[int, ...], cfg: ConfigDict
+            ) -> np.ndarray:
+  """`[N, h, w, c]`; a mixed start is between references of its own side."""
+  starts = np.array(random_starts(key, len(side), shape))
+  if led.inverted is not None:
+    for value in np.unique(side):
+      rows = np.flatnonzero(side == value)
+      starts[rows] = mixed_starts(
+          stream(key, "mixed", int(value)), led.inverted[led.references.side == value], len(rows),
+          concentration=cfg.concentration, share=cfg.mixed_share)
+  return starts
+
+
+def _sample_identity(space: LatentSpace, rows: np.ndarray, key: Array) -> np.ndarray:
+  """A draw of each row's `z_id`, `[N, h, w, n-1, c]`: what the diffusion was trained to see."""
+  read = lambda name: np.load(space.folder / f"id_{name}.npy", mmap_mode="r")[rows]
+  mean = read("mean")
+  return mean + np.exp(0.5 * read("logvar")) * np.asarray(jax.random.normal(key, mean.shape))
+
+
+def _as_bank(found: OptimisedNoise, columns: dict, made_with: dict) -> NoiseBank:
+  arrays = {name: np.asarray(getattr(found, name)) for name in (
+      "z_T", "loss", "best_step", "steps")}
+  curves = {name: np.asarray(curve) for name, curve in found.curves.items()}
+  return NoiseBank(arrays | columns, curves, made_with)
+
+
+def _check_same(path: Path, there: dict, asked: dict) -> None:
+  """Refuses to go on with other settings.
+
+  Raises:
+    ValueError: says what differs.
+  """
+  # The version and the threshold's last digits, which follow from the rest, may differ.
+  differ = [key for key in asked if key not in ("cdjax", "copy_threshold")
+            and there.get(key) != asked[key]]
+  if differ:
+    detail = []
+    for key in differ:
+      old, new = there.get(key), asked[key]
+      if isinstance(old, dict) and isinstance(new, dict):
+        detail += [f"{key}.{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in new
+                   if old.get(name) != new.get(name)]
+      else:
+        detail.append(key if isinstance(new, list) else f"{key} was {old!r}, is {new!r}")
+    raise ValueError(f"{path} was begun with other settings: {'; '.join(detail)}; give the same, "
+                     "or another --output")
+
+
+def asked_of(bank: NoiseBank, rows: np.ndarray) -> FindingsArrays:
+  """The findings that some noises of a bank were optimised for, `[N, K]`."""
+  names = list(bank.made_with["vocabulary"])
+  k, shape = names.index(bank.finding), (len(rows), len(names))
+  empty = FindingsArrays(np.zeros(shape, np.int8), np.full(shape, -1.0, np.float32),
+                         np.zeros(shape, np.int8), np.zeros(shape, np.int8))
+  empty.status[:, k] = 1
+  for name in ("side", "zone", "severity"):
+    getattr(empty, name)[:, k] = bank.arrays[name][rows]
+  return empty
+
+
+def noise_memory(trained: Trained, space: LatentSpace, *, sampler_steps: int) -> int:
+  """Bytes of temporary memory that the compiled optimisation of one batch takes.
+
+  Args:
+    trained, space: the workdir.
+    sampler_steps: of the sampler that the gradient goes through.
+  """
+  config = trained.config.copy_and_resolve_references()
+  with config.unlocked():
+    config.noise.sampler_steps, config.noise.start = sampler_steps, "random"
+  trained = dataclasses.replace(trained, config=config)
+  finding = trained.vocabulary[int(space.counts().argmax())]
+  references = find_references(space, finding, most=config.noise.references, seed=0)
+  led = _Led(references, None, centroids(references), 1.0)
+  task, starts, _ = _make_batch(trained, space, led, 0, 0)
+  compiled = jax.jit(make_optimise_fn(trained)).lower(trained.params, starts, task).compile()
+  return int(compiled.memory_analysis().temp_size_in_bytes)

@@ -1,0 +1,72 @@
+"""Ten findings from some 4,000 training images down to four, 64 px: remedies for the rare ones.
+
+Command: `cdjax benchmark longtail --config configs/longtail.py --workdir DIR [--only CELLS]`
+
+Everything is trained on these data: one autoencoder a seed, three diffusions (plain, class-aware
+sampling, CBDM), a classifier for every recipe; three seeds. Meant for at most ten hours on 2 CPU
+cores in all, in several sittings. Not yet measured.
+"""
+
+from cdjax.core.config import base_config
+
+# From the head to the tail; each is about half as frequent as the one before it.
+_FINDINGS = ("pleural_effusion", "consolidation", "cardiomegaly", "atelectasis", "nodule",
+             "pulmonary_edema", "pneumothorax", "mass", "pulmonary_fibrosis", "pleural_thickening")
+_COUNTS = (4000, 1857, 862, 400, 186, 86, 40, 19, 9, 4)
+
+
+def get_config(arg: str = ""):
+  """Returns the benchmark; `arg` "tiny" shrinks everything for a test of the plumbing."""
+  c = base_config()
+  c.name = "longtail"
+  c.stages = "judge,autoencoder,diffusion"
+  c.data.vocabulary = _FINDINGS
+  c.data.phantom.patients = 4260
+  c.data.phantom.seed = 19   # 3985, 1883, 857, 384, 194, 94, 45, 22, 9 and 4 of 10,611 studies
+  c.data.phantom.frequencies = _COUNTS
+  c.data.phantom.multiple_share = 0.0   # second findings would fill up the tail
+  c.autoencoder.num_train_steps = 2000
+  c.autoencoder.eval_every = 0
+  c.diffusion.num_train_steps = 1000
+  c.diffusion.eval_every = 0
+  c.classifier.num_train_steps = 600
+  c.judge.num_train_steps = 1500
+  c.judge.num_images = 24000
+  if arg == "tiny":
+    c.name = "longtail-tiny"
+    c.data.resolution = 32
+    c.data.vocabulary = ("pleural_effusion", "nodule")
+    c.data.phantom.patients = 40
+    c.data.phantom.frequencies = (8, 1)
+    c.autoencoder.model.block_out_channels = (16, 16)
+    c.autoencoder.model.lesion_channels = (8, 8)
+    c.autoencoder.model.mid_attention = False
+    c.autoencoder.model.transformer_width = 16
+    c.diffusion.model.block_out_channels = (16, 16)
+    c.diffusion.model.norm_num_groups = 8
+    c.diffusion.model.context_width = 32
+    c.classifier.model.block_out_channels = c.judge.model.block_out_channels = (8, 16)
+    for stage in ("autoencoder", "diffusion", "classifier", "judge"):
+      c[stage].num_train_steps = 4
+      c[stage].batch_size = 8
+      c[stage].warmup_steps = 2
+      c[stage].log_every = 2
+      c[stage].checkpoint_every = 0
+    c.judge.num_images = 64
+    c.counterfactual.num_steps = 4
+    c.counterfactual.inversion_steps = 6
+    c.noise.steps = 2
+    c.noise.sampler_steps = 2
+    c.noise.batch_size = 4
+    c.noise.copy_quantile = 0.25
+    c.longtail.seeds = 1
+    c.longtail.head, c.longtail.tail = 30, 20
+    c.longtail.images = 8
+    c.longtail.noises = 4
+    c.longtail.fill = 22
+    c.longtail.test_images = 32
+    c.longtail.curve_steps = (0, 2)
+    c.longtail.bootstrap = 20
+  elif arg:
+    raise ValueError(f"configs/longtail.py:{arg}; expected no argument, or 'tiny'")
+  return c

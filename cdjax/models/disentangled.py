@@ -120,6 +120,7 @@ class DisentangledAutoencoder(nn.Module):
     max_shift: see `apply_acquisition`.
     num_views: radiographic views with an embedding of their own; 1 for none.
     dtype: of the activations.
+    remat: of the stages of encoder and decoders; a policy of `models.remat`.
   """
 
   block_out_channels: tuple[int, ...]
@@ -139,6 +140,7 @@ class DisentangledAutoencoder(nn.Module):
   max_shift: float
   num_views: int
   dtype: jnp.dtype
+  remat: str
 
   def setup(self):
     if self.slots < 2:
@@ -153,6 +155,7 @@ class DisentangledAutoencoder(nn.Module):
         mid_attention=self.mid_attention,
         patch=self.patch,
         dtype=self.dtype,
+        remat=self.remat,
     )
     self.encoder = Encoder(2 * latent, self.block_out_channels, **blocks)
     self.decoder = Decoder(1, self.block_out_channels, **blocks)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cdjax.core.config import base_config
 from cdjax.core.provenance import config_fingerprint, flatten, package_versions, to_plain
 from cdjax.core.trees import tree_fingerprint
 from cdjax.core.types import PyTree
@@ -65,6 +66,14 @@ def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
   return values
 
 
+def _defaults(name: str) -> dict[str, Any]:
+  """The schema's values of a stage's keys and of the data's."""
+  config = base_config()
+  sections = {"data": config.data} | ({name: config[name]} if name in config else {})
+  return {f"{section}.{key}": value for section, values in sections.items()
+          for key, value in flatten(to_plain(values)).items()}
+
+
 def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
   """Checks that a run may go on; keys of logging and of reading speed may change.
 
@@ -72,6 +81,8 @@ def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path
     ValueError: lists every decisive key that changed, with both values.
   """
   before, after = _decisive(old), _decisive(new)
+  # A key that is newer than the record says what has been so before there was a choice.
+  before = {key: value for key, value in _defaults(new["name"]).items() if key in after} | before
   changed = sorted(key for key in before.keys() | after.keys()
                    if before.get(key) != after.get(key))
   if changed:

@@ -16,7 +16,7 @@ import toy
 from jax.experimental import multihost_utils
 
 from cdjax.core.trees import tree_fingerprint
-from cdjax.sharding.hosts import initialize_distributed
+from cdjax.sharding.hosts import initialize_distributed, leave_when_others_are_lost
 from cdjax.sharding.mesh import make_mesh
 from cdjax.train.stop import Stopped
 
@@ -33,8 +33,9 @@ def main(workdir: str, signame: str = "", step: str = "0", process: str = "0") -
       os.kill(os.getpid(), getattr(signal, signame))
 
   try:
-    params = toy.train(workdir, loader=toy.Loader(before=before),
-                       mesh=make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
+    with leave_when_others_are_lost():
+      params = toy.train(workdir, loader=toy.Loader(before=before),
+                         mesh=make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
   except Stopped as stop:
     print(stop)
     return stop.exit_code

@@ -26,6 +26,7 @@ COMMANDS = {
   "throughput": ("cdjax.cli.throughput", "images a second and core that `prepare` gets through"),
   "configs": ("cdjax.cli.configs", "the configs, their keys, and what the keys mean"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
+  "encode": ("cdjax.cli.encode", "the latents of a data set, by a trained autoencoder"),
   "compile": ("cdjax.cli.compile", "will it fit on a TPU, what bounds it; needs no TPU"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "evaluate": ("cdjax.cli.evaluate", "measure a trained model, or two folders of images"),

@@ -96,3 +96,8 @@ def gather_texts(text: str) -> list[str]:
   padded[:data.size] = data
   rows = multihost_utils.process_allgather(padded)
   return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def all_agree(value: bool) -> bool:
+  """Whether `value` is true in every process; all of them must call it, and wait for each other."""
+  return all(text == "1" for text in gather_texts("1" if value else "0"))

@@ -54,6 +54,8 @@ setup(
   extras_require={
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    # The compiler alone, for `cdjax compile` on a machine without TPUs; jax[tpu] has it too.
+    "tpu-compile": ["libtpu>=0.0.42"],
     "text": ["transformers>=5"],
     # pydantic comes with these two only: the rules and everything else do without it.
     "llm": ["openai>=3.50", "pydantic>=2.11"],

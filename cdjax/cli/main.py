@@ -26,6 +26,8 @@ COMMANDS = {
   "throughput": ("cdjax.cli.throughput", "images a second and core that `prepare` gets through"),
   "configs": ("cdjax.cli.configs", "the configs, their keys, and what the keys mean"),
   "train": ("cdjax.cli.train", "train the stages that a config names"),
+  "encode": ("cdjax.cli.encode", "the latents of a data set, by a trained autoencoder"),
+  "compile": ("cdjax.cli.compile", "will it fit on a TPU, what bounds it; needs no TPU"),
   "counterfactual": ("cdjax.cli.counterfactual", "this patient, but with other findings"),
   "optimize-noise": ("cdjax.cli.optimize_noise", "noises that lead to findings of few images"),
   "generate": ("cdjax.cli.generate", "an augmentation set: images of findings, and a manifest"),

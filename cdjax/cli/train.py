@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Trains; returns 0, or 128 plus the signal that stopped it."""
+  """Trains; returns 0, or 128 plus the signal that stopped it. Others lost: ends with 75."""
   from cdjax.cli.overrides import parse_overrides
   from cdjax.core.config import load_config
-  from cdjax.sharding.hosts import initialize_distributed
+  from cdjax.sharding.hosts import initialize_distributed, leave_when_others_are_lost
   from cdjax.train.stages import STAGES
   from cdjax.train.stop import Stopped
 
@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     raise ValueError(f"unknown stage {unknown[0]!r}; expected some of {', '.join(STAGES)}")
   initialize_distributed()
   try:
-    for stage in stages:
-      STAGES[stage](config, args.workdir)
+    with leave_when_others_are_lost():
+      for stage in stages:
+        STAGES[stage](config, args.workdir)
   except Stopped as stop:
     print(stop)
     return stop.exit_code

@@ -98,6 +98,7 @@ def base_config() -> ConfigDict:
       num_views=1,              # radiographic views with an embedding (1: none)
       sample_latents=True,      # False: posterior means everywhere (ablation)
       dtype="float32",          # activations: float32 | bfloat16
+      remat="none",             # recomputed backwards: none | products (all but these) | full
   ))
   c.autoencoder.loss = ConfigDict(dict(
       sigma=0.02,               # of the Gaussian likelihood, for images in [0, 1]
@@ -146,6 +147,7 @@ def base_config() -> ConfigDict:
       norm_num_groups=16,       # groups of group normalisation
       context_width=128,        # D of the findings tokens
       dtype="float32",          # activations: float32 | bfloat16
+      remat="none",             # recomputed backwards: none | products (all but these) | full
   ))
   c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
   c.diffusion.sample_target = False  # True: denoise draws of z_path, not its posterior mean

@@ -220,9 +220,12 @@ def make_loader(source: Split, *, batch_size: int, seed: int, num_workers: int =
 
 
 def eval_batches(source: Split, batch_size: int, *, seed: int = 0, mates: bool = False,
-                 with_images: bool = True, attach: AttachFn | None = None
-                 ) -> Iterator[dict[str, Any]]:
+                 with_images: bool = True, attach: AttachFn | None = None,
+                 batches: range | None = None) -> Iterator[dict[str, Any]]:
   """One pass over all records in their order; arguments as of `make_loader`.
+
+  Args:
+    batches: which batches by number; None: all.
 
   Yields:
     Batches of exactly `batch_size` rows, with `mask` bool `[B]`: False on the rows that fill up the
@@ -231,8 +234,8 @@ def eval_batches(source: Split, batch_size: int, *, seed: int = 0, mates: bool =
   plan = BatchPlan(source=source, batch_size=batch_size, seed=seed, shuffle=False, weights=None,
                    mates=mates, with_images=with_images, attach=attach, shard_index=0,
                    shard_count=1)
-  for start in range(0, len(source), batch_size):
-    place = start + np.arange(batch_size)
+  for number in range(-(-len(source) // batch_size)) if batches is None else batches:
+    place = number * batch_size + np.arange(batch_size)
     mask = place < len(source)
     index = np.minimum(place, len(source) - 1)
     yield plan.make(index, np.zeros(batch_size, np.int64)) | {"mask": mask}

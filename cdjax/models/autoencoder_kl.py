@@ -23,6 +23,7 @@ from cdjax.models.layers import (
   group_norm,
   space_to_depth,
 )
+from cdjax.models.remat import rematerialise
 
 LOGVAR_RANGE = (-30.0, 20.0)
 
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
     patch: side of the square of pixels moved to channels before the first convolution.
     dropout: rate inside the ResNet blocks (rng collection "dropout").
     dtype: of the activations; parameters, norms and softmax are float32.
-    remat: recompute each stage in the backward pass instead of keeping its activations.
+    remat: what the backward pass recomputes of each stage; a policy of `models.remat`.
   """
 
   out_channels: int
@@ -102,7 +103,7 @@ class Encoder(nn.Module):
   patch: int = 1
   dropout: float = 0.0
   dtype: Any = jnp.float32
-  remat: bool = False
+  remat: str = "none"
 
   @nn.compact
   def __call__(self, x: Array, deterministic: bool = True) -> Array:
@@ -115,7 +116,7 @@ class Encoder(nn.Module):
     if x.shape[1] % factor or x.shape[2] % factor:
       raise ValueError(f"an image of {x.shape[1]}×{x.shape[2]} pixels cannot be encoded: "
                        f"both sides must be multiples of {factor}")
-    stage, mid = _maybe_remat(self.remat)
+    stage, mid = _stages(self.remat)
     x = space_to_depth(x, self.patch) if self.patch > 1 else x
     x = conv(self.block_out_channels[0], dtype=self.dtype, name="conv_in")(x)
     for i, channels in enumerate(self.block_out_channels):
@@ -144,12 +145,12 @@ class Decoder(nn.Module):
   patch: int = 1
   dropout: float = 0.0
   dtype: Any = jnp.float32
-  remat: bool = False
+  remat: str = "none"
 
   @nn.compact
   def __call__(self, z: Array, deterministic: bool = True) -> Array:
     """`[B, h, w, c]` → `[B, H, W, out_channels]` float32, not clipped."""
-    stage, mid = _maybe_remat(self.remat)
+    stage, mid = _stages(self.remat)
     x = conv(self.block_out_channels[-1], dtype=self.dtype, name="conv_in")(z)
     x = mid(self.norm_num_groups, self.mid_attention, self.dropout, self.dtype,
             name="mid_block")(x, deterministic)
@@ -190,7 +191,7 @@ class AutoencoderKL(nn.Module):
   patch: int = 1
   dropout: float = 0.0
   dtype: Any = jnp.float32
-  remat: bool = False
+  remat: str = "none"
 
   def setup(self):
     shared = dict(
@@ -232,8 +233,6 @@ class AutoencoderKL(nn.Module):
     return self.decode(z, deterministic=deterministic), posterior
 
 
-def _maybe_remat(remat: bool) -> tuple[type[Stage], type[MidBlock]]:
-  """The stage classes, rematerialised if asked; argument 2 is the flag `deterministic`."""
-  if not remat:
-    return Stage, MidBlock
-  return nn.remat(Stage, static_argnums=(2,)), nn.remat(MidBlock, static_argnums=(2,))
+def _stages(remat: str) -> tuple[type[Stage], type[MidBlock]]:
+  """The stage classes under a policy; argument 2 is the flag `deterministic`."""
+  return rematerialise(Stage, remat, (2,)), rematerialise(MidBlock, remat, (2,))

@@ -65,6 +65,7 @@ class Denoiser(nn.Module):
     text_findings: most findings of an image whose words are read.
     latent_channels, identity_channels: c, and (n-1)·c.
     dtype: of the activations.
+    remat: of the UNet's blocks; a policy of `models.remat`.
   """
 
   num_findings: int
@@ -81,6 +82,7 @@ class Denoiser(nn.Module):
   latent_channels: int
   identity_channels: int
   dtype: jnp.dtype
+  remat: str
 
   @nn.compact
   def __call__(self, z_t: Array, t: Array, findings: FindingsArrays, z_id: Array,
@@ -122,7 +124,7 @@ class Denoiser(nn.Module):
         block_out_channels=self.block_out_channels, layers_per_block=self.layers_per_block,
         attention_blocks=self.attention_blocks, num_heads=self.attention_heads,
         norm_num_groups=self.norm_num_groups, cross_attention_dim=self.context_width,
-        dtype=self.dtype, name="unet")
+        dtype=self.dtype, remat=self.remat, name="unet")
     return unet(inputs, t, context, mask).astype(jnp.float32)
 
 

@@ -122,6 +122,7 @@ class DisentangledAutoencoder(nn.Module):
     max_shift: see `apply_acquisition`.
     num_views: radiographic views with an embedding of their own; 1 for none.
     dtype: of the activations.
+    remat: of the stages of encoder and decoders; a policy of `models.remat`.
   """
 
   block_out_channels: tuple[int, ...]
@@ -141,6 +142,7 @@ class DisentangledAutoencoder(nn.Module):
   max_shift: float
   num_views: int
   dtype: jnp.dtype
+  remat: str
 
   def setup(self):
     if self.slots < 2:
@@ -155,6 +157,7 @@ class DisentangledAutoencoder(nn.Module):
         mid_attention=self.mid_attention,
         patch=self.patch,
         dtype=self.dtype,
+        remat=self.remat,
     )
     self.encoder = Encoder(2 * latent, self.block_out_channels, **blocks)
     self.decoder = Decoder(1, self.block_out_channels, **blocks)

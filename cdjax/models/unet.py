@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from cdjax.core.types import Array
 from cdjax.models.blocks import EPS, DownBlock, MidBlock, UpBlock
 from cdjax.models.layers import KERNEL_INIT, conv, dense, group_norm, timestep_embedding
+from cdjax.models.remat import rematerialise
 
 
 class TimestepEmbedding(nn.Module):
@@ -54,7 +55,7 @@ class UNet2DCondition(nn.Module):
     zero_init_out: the last convolution starts at zero.
     dropout: rate inside the ResNet blocks (rng collection "dropout").
     dtype: of the activations; parameters, norms and softmax are float32.
-    remat: recompute each block in the backward pass instead of keeping its activations.
+    remat: what the backward pass recomputes of each block; a policy of `models.remat`.
   """
 
   in_channels: int = 4
@@ -73,7 +74,7 @@ class UNet2DCondition(nn.Module):
   zero_init_out: bool = False
   dropout: float = 0.0
   dtype: Any = jnp.float32
-  remat: bool = False
+  remat: str = "none"
 
   @nn.compact
   def __call__(self, sample: Array, timesteps: Array, encoder_hidden_states: Array,
@@ -99,11 +100,10 @@ class UNet2DCondition(nn.Module):
     depths = self._per_block("transformer_layers", self.transformer_layers)
     attention = self._per_block("attention_blocks", self.attention_blocks)
     self._check(sample, encoder_hidden_states)
-    down_block, mid_block, up_block = DownBlock, MidBlock, UpBlock
-    if self.remat:   # the numbers are the position of `deterministic`
-      down_block = nn.remat(DownBlock, static_argnums=(5,))
-      mid_block = nn.remat(MidBlock, static_argnums=(5,))
-      up_block = nn.remat(UpBlock, static_argnums=(6, 7))   # and of `size`
+    # The numbers are the position of `deterministic`, and of `size`.
+    down_block = rematerialise(DownBlock, self.remat, (5,))
+    mid_block = rematerialise(MidBlock, self.remat, (5,))
+    up_block = rematerialise(UpBlock, self.remat, (6, 7))
     shared = dict(groups=self.norm_num_groups, linear_projection=self.linear_projection,
                   dropout=self.dropout, dtype=self.dtype)
 

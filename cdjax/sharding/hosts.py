@@ -1,10 +1,20 @@
 """Processes of one run: who writes, and how they start."""
 
+import contextlib
+import logging
 import os
+import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+log = logging.getLogger(__name__)
+
+LOST = 75   # exit code of a process that another one has left: EX_TEMPFAIL, try again
+# A process is lost when it has not been heard of for so long; the others end then.
+_HEARTBEAT_SECONDS = "CDJAX_HEARTBEAT_SECONDS"
 
 
 def is_primary() -> bool:
@@ -22,6 +32,8 @@ def initialize_distributed(coordinator: str | None = None, num_processes: int | 
     num_processes: default `CDJAX_NUM_PROCESSES`.
     process_id: 0 .. num_processes - 1; default `CDJAX_PROCESS_ID`.
 
+  `CDJAX_HEARTBEAT_SECONDS` (100) is how long a silent process is waited for.
+
   Returns:
     False where nothing is given: a run of one process.
 
@@ -35,13 +47,43 @@ def initialize_distributed(coordinator: str | None = None, num_processes: int | 
   if len(missing) == len(given):
     return False
   if given["CDJAX_COORDINATOR"] == "auto" and len(missing) == 2:
-    jax.distributed.initialize()
+    jax.distributed.initialize(**_timeouts())
     return True
   if missing:
     raise ValueError(f"{', '.join(missing)} not set; expected all of {sorted(given)} or none")
   jax.distributed.initialize(given["CDJAX_COORDINATOR"], int(given["CDJAX_NUM_PROCESSES"]),
-                             int(given["CDJAX_PROCESS_ID"]))
+                             int(given["CDJAX_PROCESS_ID"]), **_timeouts())
   return True
+
+
+def _timeouts() -> dict[str, int]:
+  """How long the others are waited for, while they run and at the end."""
+  text = os.environ.get(_HEARTBEAT_SECONDS, "100")
+  if not text.isdigit() or int(text) < 1:
+    raise ValueError(f"{_HEARTBEAT_SECONDS}={text!r}; expected a number of seconds")
+  return {"heartbeat_timeout_seconds": int(text), "shutdown_timeout_seconds": int(text)}
+
+
+@contextlib.contextmanager
+def leave_when_others_are_lost() -> Iterator[None]:
+  """Ends this process, with a message and `LOST`, where the devices of others no longer answer.
+
+  Without it the error would lead to the end of the program, where jax waits for all processes,
+  also for those that are gone. Where jax itself notices the silence first it ends the process by
+  SIGABRT, with a message of its own.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() == 1:
+      raise
+    log.error("process %d of %d: the others cannot be reached (%s). Start all of them again with "
+              "the same command; they go on from the last checkpoint",
+              jax.process_index(), jax.process_count(), str(error).splitlines()[0][:300])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LOST)
 
 
 def gather_texts(text: str) -> list[str]:
@@ -54,3 +96,8 @@ def gather_texts(text: str) -> list[str]:
   padded[:data.size] = data
   rows = multihost_utils.process_allgather(padded)
   return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def all_agree(value: bool) -> bool:
+  """Whether `value` is true in every process; all of them must call it, and wait for each other."""
+  return all(text == "1" for text in gather_texts("1" if value else "0"))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # data: replicas of the model. fsdp: replicas too, but the parameters are spread over them and
@@ -41,10 +42,21 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
   Args:
     sizes: axis → size, e.g. `config.mesh`; one of them may be -1.
     devices: which devices; default all of every process.
+
+  Raises:
+    ValueError: sizes that do not fit, see `mesh_shape`; TPU slices that the axis data does not
+      divide over: between slices only replicas of the model, which talk once a step.
   """
   devices = jax.devices() if devices is None else list(devices)
-  return jax.make_mesh(mesh_shape(sizes, len(devices)), AXES, devices=devices,
-                       axis_types=(AxisType.Auto,) * len(AXES))
+  shape, types = mesh_shape(sizes, len(devices)), (AxisType.Auto,) * len(AXES)
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
+  if slices == 1:
+    return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
+  if shape[0] % slices:
+    raise ValueError(f"mesh data={shape[0]} over {slices} slices; expected a multiple of {slices}")
+  inside = (shape[0] // slices, *shape[1:])
+  return Mesh(mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1), devices=devices), AXES,
+              axis_types=types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -2,7 +2,8 @@
 
 A checkpoint is `STEP/{state,position,record}`: the training state (arrays, sharded files), where
 the data were and how long training took (JSON), and the configuration with its provenance (JSON).
-Random keys are not in it: they are functions of the seed and the step.
+Random keys are not in it: they are functions of the seed and the step. `checksums.json` beside them
+is compared when a checkpoint is read.
 """
 
 import logging
@@ -15,21 +16,34 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cdjax.core.types import PyTree
+from cdjax.sharding.hosts import gather_texts, is_primary
+from cdjax.train.checksums import verify_checksums, write_checksums
 from cdjax.train.disk import disk_errors
 from cdjax.train.state import TrainState
 
 log = logging.getLogger(__name__)
+
+_UNNAMED = ".orbax-checkpoint-tmp"   # in the name of a checkpoint that is being written
 
 
 def open_checkpoints(folder: Path, keep: int) -> ocp.CheckpointManager:
   """Opens a folder of checkpoints, of which the newest `keep` stay; clears interrupted writes."""
   if keep < 1:
     raise ValueError(f"keep_checkpoints={keep}; expected 1 or more")
+  folder = folder.absolute()
+
+  def before_it_is_named():
+    if is_primary():
+      for path in folder.glob(f"*{_UNNAMED}*"):   # one at a time is written
+        write_checksums(path)
+
   # Threads that wait minutes for folders made in the background have kept a process from ending.
   return ocp.CheckpointManager(
-      folder.absolute(), options=ocp.CheckpointManagerOptions(
+      folder, options=ocp.CheckpointManagerOptions(
           max_to_keep=keep, create=True, cleanup_tmp_directories=True,
-          async_options=ocp.AsyncOptions(create_directories_asynchronously=False)))
+          async_options=ocp.AsyncOptions(
+              create_directories_asynchronously=False,
+              post_finalization_callback=before_it_is_named)))
 
 
 def save_checkpoint(manager: ocp.CheckpointManager, state: TrainState, *, step: int,
@@ -66,7 +80,8 @@ def restore_newest(manager: ocp.CheckpointManager, abstract_state: TrainState
                    ) -> tuple[TrainState, dict[str, Any], int] | None:
   """Restores the newest checkpoint that can be read, with the shardings of `abstract_state`.
 
-  A newer one that cannot be read is reported and set aside as `STEP.unreadable`.
+  A newer one that cannot be read, or whose files are not what was written, is reported and set
+  aside as `STEP.unreadable`. All processes call it and agree: the first one checks the files.
 
   Returns:
     State, position and step; None where there is no checkpoint.
@@ -77,6 +92,7 @@ def restore_newest(manager: ocp.CheckpointManager, abstract_state: TrainState
   failures: dict[int, Exception] = {}
   for step in sorted(manager.all_steps(), reverse=True):
     try:
+      _verify(Path(manager.directory) / str(step))
       found = manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore()))
     except Exception as error:  # whatever a damaged file makes the readers raise
@@ -89,6 +105,22 @@ def restore_newest(manager: ocp.CheckpointManager, abstract_state: TrainState
   if failures:
     raise _none_readable(Path(manager.directory), failures)
   return None
+
+
+def _verify(path: Path) -> None:
+  """Checks a checkpoint in the first process; all processes raise what it finds.
+
+  Raises:
+    ValueError: its files are damaged.
+  """
+  found = ""
+  if is_primary():
+    try:
+      verify_checksums(path)
+    except ValueError as error:
+      found = str(error)
+  if message := gather_texts(found)[0]:
+    raise ValueError(message)
 
 
 def load_params(folder: Path) -> tuple[PyTree, Path]:
@@ -112,6 +144,7 @@ def load_params(folder: Path) -> tuple[PyTree, Path]:
   failures: dict[int, Exception] = {}
   for path in steps:
     try:
+      verify_checksums(path)
       return _read_params(path.absolute() / "state"), path
     except Exception as error:  # whatever a damaged file makes the readers raise
       log.warning("checkpoint %s cannot be read (%s)", path, _first_line(error))
@@ -133,7 +166,7 @@ def _set_aside(manager: ocp.CheckpointManager, failures: Mapping[int, Exception]
   """Renames unreadable checkpoints, so that training can save at their steps again."""
   for step in failures:
     path = Path(manager.directory) / str(step)
-    if jax.process_index() == 0:
+    if is_primary():
       path.rename(path.with_name(f"{step}.unreadable"))
   if failures:
     manager.reload()

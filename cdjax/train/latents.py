@@ -23,15 +23,20 @@ from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import LatentStats
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.mirrored import mirror_lesion
-from cdjax.train.disk import write_json
+from cdjax.sharding.hosts import all_agree, is_primary
+from cdjax.train.disk import disk_errors, write_json
 
 _PARTS = ("path", "mirror", "id", "null")
 _BATCH = 64
+_FLUSH = 50   # batches between two notes of how far it is
 
 
 def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Path, *,
                    fingerprint: str) -> Path:
   """Encodes every image of a split; returns at once where that was done.
+
+  The processes of a run share the images out and write into the same files; all of them call it.
+  After a stop it goes on where it was, if the number of processes is the same.
 
   `path_*` is what the diffusion denoises: the pathology slot, or all slots side by side where
   `diffusion.target` is everything.
@@ -55,7 +60,7 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
   data = source.info["fingerprint"]
   whole = config.diffusion.target == "everything"
   folder = folder / f"{source.name}-{fingerprint[:12]}-{data[:12]}{'-whole' if whole else ''}"
-  if (folder / "stats.json").exists():
+  if all_agree((folder / "stats.json").exists()):
     return folder
   folder.mkdir(parents=True, exist_ok=True)
   model = make_autoencoder(config.autoencoder.model)
@@ -83,20 +88,43 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
             for name, posterior in zip(_PARTS, posteriors, strict=True)
             for part in ("mean", "logvar")}
 
-  arrays: dict[str, np.memmap] = {}
-  batches = enumerate(eval_batches(source, _BATCH))
-  for i, batch in tqdm(batches, total=-(-len(source) // _BATCH), desc="encode", unit="batches"):
-    key = jax.random.fold_in(jax.random.key(config.seed), i)
-    out = encode(params, key, batch["image"], batch["findings"].healthy, batch["view"])
-    keep = int(batch["mask"].sum())
+  run = lambda i, batch: encode(params, jax.random.fold_in(jax.random.key(config.seed), i),
+                                batch["image"], batch["findings"].healthy, batch["view"])
+  first = next(eval_batches(source, _BATCH))
+  shapes = {name: value.shape[1:] for name, value in jax.eval_shape(
+      lambda: run(0, first)).items()}
+  progress = folder / f"encoded-{jax.process_index()}-of-{jax.process_count()}.json"
+  all_agree(True)   # nobody makes the files before everybody has looked for the result
+  begun = all_agree(progress.exists())
+  if is_primary() and not begun:
+    for path in folder.glob("encoded-*.json"):   # of another number of processes
+      path.unlink()
+    for name, shape in shapes.items():
+      with disk_errors(folder):
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32,
+                                  (len(source), *shape))
+  all_agree(True)   # the files are there
+  arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in shapes}
+  mine = range(jax.process_index(), -(-len(source) // _BATCH), jax.process_count())
+  done = json.loads(progress.read_text())["batches"] if begun else 0
+  write_json(progress, {"batches": done})
+  batches = zip(mine[done:], eval_batches(source, _BATCH, batches=mine[done:]), strict=True)
+  for i, batch in tqdm(batches, total=len(mine), initial=done, desc="encode", unit="batches",
+                       disable=not is_primary()):
+    out, keep = run(i, batch), int(batch["mask"].sum())
     for name, value in out.items():
-      if name not in arrays:
-        arrays[name] = np.lib.format.open_memmap(
-            folder / f"{name}.npy", "w+", np.float32, (len(source), *value.shape[1:]))
       arrays[name][i * _BATCH:i * _BATCH + keep] = np.asarray(value)[:keep]
-  for array in arrays.values():
-    array.flush()
-  write_json(folder / "stats.json", _statistics(arrays, denoised_studies(config, source)))
+    done += 1
+    if done % _FLUSH == 0 or done == len(mine):
+      for array in arrays.values():
+        array.flush()
+      write_json(progress, {"batches": done})
+  all_agree(True)   # everybody's rows are there
+  if is_primary():
+    write_json(folder / "stats.json", _statistics(arrays, denoised_studies(config, source)))
+    for path in folder.glob("encoded-*.json"):
+      path.unlink()
+  all_agree(True)
   return folder
 
 

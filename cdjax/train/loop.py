@@ -41,7 +41,7 @@ from cdjax.train.progress import Update, console_progress
 from cdjax.train.record import check_resumable, make_record, read_record
 from cdjax.train.state import TrainState, abstract_state, init_state
 from cdjax.train.step import LossFn, make_train_step
-from cdjax.train.stop import Stopped, stop_request
+from cdjax.train.stop import Stopped, make_agreement, stop_request
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def _run_steps(*, name, stage_config, folder, record, tx, key, state, shardings,
       loss_fn, tx, schedule=make_schedule(cfg), ema_decay=cfg.ema_decay,
       accumulation=cfg.accumulation, mesh=mesh, state_sharding=shardings,
       batch_sharding=jax.tree.leaves(batch)[0].sharding)
-  accumulate = make_accumulate()
+  accumulate, agree = make_accumulate(), make_agreement(mesh)
   totals, pending, in_flight = None, None, None
   began = time.perf_counter() - position["seconds"]
 
@@ -188,7 +188,9 @@ def _run_steps(*, name, stage_config, folder, record, tx, key, state, shardings,
       in_flight = metrics["loss"]
       update(step, None)
 
-      last, stopped = step == num_steps, stop.signum is not None
+      # Several processes stop at the same step, whichever of them was told.
+      last, signum = step == num_steps, agree(stop.signum, metrics["loss"])
+      stopped = signum is not None
       evaluate = eval_fn is not None and (last or (cfg.eval_every and step % cfg.eval_every == 0))
       save = last or stopped or (cfg.checkpoint_every and step % cfg.checkpoint_every == 0)
       if step % cfg.log_every == 0 or last:
@@ -215,7 +217,7 @@ def _run_steps(*, name, stage_config, folder, record, tx, key, state, shardings,
         finish_checkpoints(checkpoints)
         raise Stopped(f"{name}: stopped at step {step} of {num_steps}; saved in "
                       f"{folder / 'checkpoints' / str(step)}. The same command goes on from there",
-                      stop.signum)
+                      signum)
     finish_checkpoints(checkpoints)
   return state, time.perf_counter() - began
 

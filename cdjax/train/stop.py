@@ -3,7 +3,14 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cdjax.core.types import Array
+from cdjax.sharding.mesh import AXES, replicated
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -48,3 +55,33 @@ def stop_request() -> Iterator[StopRequest]:
   finally:
     for signum, handler in before.items():
       signal.signal(signum, handler)
+
+
+def make_agreement(mesh: Mesh) -> Callable[[int | None, Array], int | None]:
+  """`agree(signum, after) -> signum`: the processes of a run stop at the same step.
+
+  A pre-emption tells one host only, and one that leaves alone leaves the others waiting for it.
+  Every process calls `agree` once a step, with its own signal and any array of the step. What comes
+  back is the same in all of them: the largest signal that any of them had at the *call before*,
+  which the devices have added up while they computed, so that nothing waits. A run of one process
+  has its own signal at once.
+
+  Args:
+    mesh: of the run.
+  """
+  if jax.process_count() == 1:
+    return lambda signum, after: signum
+  sharding = NamedSharding(mesh, PartitionSpec(AXES))
+  # `after` keeps the order of the devices' work the same everywhere.
+  largest = jax.jit(lambda flags, after: flags.max(), keep_unused=True,
+                    out_shardings=replicated(mesh))
+  asked: list[Array] = []
+
+  def agree(signum, after):
+    before = int(jax.device_get(asked.pop())) if asked else 0
+    mine = np.full(mesh.local_mesh.devices.size, signum or 0, np.int32)
+    flags = jax.make_array_from_process_local_data(sharding, mine, (mesh.size,))
+    asked.append(largest(flags, after))
+    return before or None
+
+  return agree

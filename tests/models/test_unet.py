@@ -129,15 +129,22 @@ def test_zero_init_out_is_about_the_last_kernel(inputs, zero):
 
 def test_remat_changes_neither_result_nor_gradient(inputs):
   results, params = [], random_params(UNet2DCondition(**ONE), inputs)
-  for remat in (False, True):
+  for remat in ("none", "products", "full"):
     model = UNet2DCondition(**ONE, remat=remat)
     loss = lambda p, model=model: (model.apply(p, *inputs, deterministic=False) ** 2).mean()
-    assert ("remat" in str(jax.make_jaxpr(loss)(params))) == remat
+    assert ("remat" in str(jax.make_jaxpr(loss)(params))) == (remat != "none")
     results.append(jax.jit(jax.value_and_grad(loss))(params))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *results)
+  for again in results[1:]:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+                 results[0], again)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+def test_an_unknown_remat_policy_is_an_error(inputs):
+  with pytest.raises(ValueError, match=r"remat='some'; expected one of \['full', 'none'"):
+    jax.eval_shape(UNet2DCondition(**ONE, remat="some").init, jax.random.key(0), *inputs)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
 def test_every_parameter_names_an_axis_for_each_dimension(inputs, remat):
   variables = jax.eval_shape(UNet2DCondition(**TINY, remat=remat).init, jax.random.key(0), *inputs)
   leaves = jax.tree.leaves(variables, is_leaf=lambda p: isinstance(p, nn.LogicallyPartitioned))

@@ -51,7 +51,7 @@ def frozen() -> dict[str, np.ndarray]:
 
 
 class Loader:
-  """Batch i is a function of i; `before` is called with i before it is made."""
+  """Batch i is a function of i, each process has its rows; `before` is called with i first."""
 
   def __init__(self, batch_size: int = 16, before=lambda index: None):
     self.index, self.batch_size, self.before = 0, batch_size, before
@@ -63,7 +63,9 @@ class Loader:
     self.before(self.index)
     rng = np.random.default_rng([7, self.index])
     self.index += 1
-    return {"x": rng.normal(size=(self.batch_size, 64)).astype(np.float32)}
+    batch = rng.normal(size=(self.batch_size, 64)).astype(np.float32)
+    rows = self.batch_size // jax.process_count()
+    return {"x": batch[jax.process_index() * rows:][:rows]}
 
   def get_state(self):
     return {"index": self.index}

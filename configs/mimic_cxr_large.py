@@ -14,7 +14,8 @@ chips, the rest of the chips are replicas. Not yet trained: batch sizes, steps a
 are those of Stable Diffusion and of smaller runs, scaled.
 """
 
-from cdjax.core.config import RADIOGRAPHS_128, base_config
+from cdjax.core.config import base_config
+from cdjax.core.presets import RADIOGRAPHS_128
 
 
 def get_config(arg: str = "256"):

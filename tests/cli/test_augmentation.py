@@ -39,6 +39,7 @@ def trained(tiny_workdir):
   return load_trained(tiny_workdir)
 
 
+@pytest.mark.slow
 def test_a_bank_says_what_it_was_made_with(bank_folder, trained, tiny_workdir):
   bank = read_bank(bank_path(bank_folder, FINDING), model=trained.generator)
   assert len(bank) == 8 and bank.curves["loss"].shape == (3, 8)   # two steps and before them
@@ -54,6 +55,7 @@ def test_a_bank_says_what_it_was_made_with(bank_folder, trained, tiny_workdir):
   assert bank.made_with["noise"]["start"] == "mixed" and bank.made_with["seed"] == 0
 
 
+@pytest.mark.slow
 def test_optimisation_goes_on_and_ends_alike(bank_folder, trained, tiny_workdir, tmp_path):
   """One batch, then the other, is both at once; and what was done is not done again."""
   space, told, fns = load_space(trained, tiny_workdir), [], make_noise_fns(trained)
@@ -66,6 +68,7 @@ def test_optimisation_goes_on_and_ends_alike(bank_folder, trained, tiny_workdir,
   np.testing.assert_array_equal(again.curves["loss"], whole.curves["loss"])
 
 
+@pytest.mark.slow
 def test_a_bank_begun_otherwise_is_left_alone(bank_folder, tiny_workdir, capsys):
   before = bank_path(bank_folder, FINDING).read_bytes()
   assert command(tiny_workdir, "optimize-noise", "--finding", FINDING, "--num", 9,
@@ -85,6 +88,7 @@ def test_a_wrong_optimisation_is_one_clear_line(tiny_workdir, capsys, words, exp
   assert expected in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_without_a_bank_it_is_ordinary_sampling_bit_for_bit(trained, tiny_workdir):
   generator = make_generator(trained, load_space(trained, tiny_workdir), FINDING,
                              identities="real", seed=5)
@@ -119,6 +123,7 @@ def generated(tiny_workdir, bank_folder, tmp_path_factory):
   return output
 
 
+@pytest.mark.slow
 def test_every_image_says_that_it_is_synthetic_and_whose(generated, trained, tiny_workdir):
   rows, source = read_rows(generated), load_space(trained, tiny_workdir).source
   known = set(source.image_ids())
@@ -138,6 +143,7 @@ def test_every_image_says_that_it_is_synthetic_and_whose(generated, trained, tin
   assert counted["noises"] == 8
 
 
+@pytest.mark.slow
 def test_prepare_takes_the_set_as_it_is(generated, tmp_path):
   assert main.main(["prepare", "--images", str(generated), "--manifest",
                     str(generated / "manifest.csv"), "--output", str(tmp_path / "data"),
@@ -147,6 +153,7 @@ def test_prepare_takes_the_set_as_it_is(generated, tmp_path):
   assert list(info["splits"]) == ["train"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_set_goes_on_and_ends_alike(generated, tiny_workdir, bank_folder, tmp_path,
                                                    monkeypatch, capsys):
   from cdjax.evaluate import synthesis
@@ -194,6 +201,7 @@ def test_copies_are_thrown_away_and_too_many_are_an_error(tiny_workdir, tmp_path
   assert f"8 of 8 images of {FINDING} were copies" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_distribution_fills_the_rarest_first(tiny_workdir, trained, bank_folder, tmp_path,
                                                capsys):
   counts = load_space(trained, tiny_workdir).counts()

@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -212,3 +215,18 @@ def test_a_distribution_fills_the_rarest_first(tiny_workdir, trained, bank_folde
   assert generate(tiny_workdir, tmp_path / "x", "--finding", rarest, "--num", 1, "--noise-bank",
                   tmp_path) == 1
   assert "make them with `cdjax optimize-noise`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_noises_spread_over_four_devices_are_the_same(bank_folder, trained, tiny_workdir, tmp_path):
+  environ = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+                          + " --xla_force_host_platform_device_count=4"}
+  words = ["optimize-noise", "--workdir", str(tiny_workdir), "--finding", FINDING, "--num", "4",
+           "--output", str(tmp_path)]
+  code = ("import jax, sys; from cdjax.cli.main import main; code = main(sys.argv[1:]); "
+          "assert jax.device_count() == 4; sys.exit(code)")
+  subprocess.run([sys.executable, "-c", code, *words], check=True, env=environ)
+  four = read_bank(bank_path(tmp_path, FINDING), model=trained.generator)
+  one = read_bank(bank_path(bank_folder, FINDING), model=trained.generator)
+  np.testing.assert_allclose(four.curves["loss"], one.curves["loss"][:, :4], rtol=1e-4)
+  np.testing.assert_allclose(four.arrays["z_T"], one.arrays["z_T"][:4], rtol=1e-2, atol=1e-2)

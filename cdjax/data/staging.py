@@ -68,14 +68,15 @@ def staged_output(output: str | Path, *, request: dict, overwrite: bool) -> Iter
   """Yields a folder beside `output` that takes its place when the block ends without error.
 
   A killed run leaves the hidden folder `.NAME.partial`, which the next run empties. Where `output`
-  already holds a data set of the same fingerprint, it is kept and the new one dropped.
+  already holds a data set of the same fingerprint, it is kept and the new one dropped. An `output`
+  that is a link means the folder that it points to.
 
   Raises:
     FileExistsError: see `check_output`; or the data in `output` differ and `overwrite` is False.
     BlockingIOError: another process is writing the same output.
     OSError: the disk is full; says so.
   """
-  output = Path(output).absolute()
+  output = Path(output).resolve()
   staged = output.with_name(f".{output.name}.partial")
   old = _old(output)
   restore_output(output)

@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -39,6 +42,7 @@ def trained(tiny_workdir):
   return load_trained(tiny_workdir)
 
 
+@pytest.mark.slow
 def test_a_bank_says_what_it_was_made_with(bank_folder, trained, tiny_workdir):
   bank = read_bank(bank_path(bank_folder, FINDING), model=trained.generator)
   assert len(bank) == 8 and bank.curves["loss"].shape == (3, 8)   # two steps and before them
@@ -54,6 +58,7 @@ def test_a_bank_says_what_it_was_made_with(bank_folder, trained, tiny_workdir):
   assert bank.made_with["noise"]["start"] == "mixed" and bank.made_with["seed"] == 0
 
 
+@pytest.mark.slow
 def test_optimisation_goes_on_and_ends_alike(bank_folder, trained, tiny_workdir, tmp_path):
   """One batch, then the other, is both at once; and what was done is not done again."""
   space, told, fns = load_space(trained, tiny_workdir), [], make_noise_fns(trained)
@@ -66,6 +71,7 @@ def test_optimisation_goes_on_and_ends_alike(bank_folder, trained, tiny_workdir,
   np.testing.assert_array_equal(again.curves["loss"], whole.curves["loss"])
 
 
+@pytest.mark.slow
 def test_a_bank_begun_otherwise_is_left_alone(bank_folder, tiny_workdir, capsys):
   before = bank_path(bank_folder, FINDING).read_bytes()
   assert command(tiny_workdir, "optimize-noise", "--finding", FINDING, "--num", 9,
@@ -85,6 +91,7 @@ def test_a_wrong_optimisation_is_one_clear_line(tiny_workdir, capsys, words, exp
   assert expected in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_without_a_bank_it_is_ordinary_sampling_bit_for_bit(trained, tiny_workdir):
   generator = make_generator(trained, load_space(trained, tiny_workdir), FINDING,
                              identities="real", seed=5)
@@ -119,6 +126,7 @@ def generated(tiny_workdir, bank_folder, tmp_path_factory):
   return output
 
 
+@pytest.mark.slow
 def test_every_image_says_that_it_is_synthetic_and_whose(generated, trained, tiny_workdir):
   rows, source = read_rows(generated), load_space(trained, tiny_workdir).source
   known = set(source.image_ids())
@@ -138,6 +146,7 @@ def test_every_image_says_that_it_is_synthetic_and_whose(generated, trained, tin
   assert counted["noises"] == 8
 
 
+@pytest.mark.slow
 def test_prepare_takes_the_set_as_it_is(generated, tmp_path):
   assert main.main(["prepare", "--images", str(generated), "--manifest",
                     str(generated / "manifest.csv"), "--output", str(tmp_path / "data"),
@@ -147,6 +156,7 @@ def test_prepare_takes_the_set_as_it_is(generated, tmp_path):
   assert list(info["splits"]) == ["train"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_set_goes_on_and_ends_alike(generated, tiny_workdir, bank_folder, tmp_path,
                                                    monkeypatch, capsys):
   from cdjax.evaluate import synthesis
@@ -194,6 +204,7 @@ def test_copies_are_thrown_away_and_too_many_are_an_error(tiny_workdir, tmp_path
   assert f"8 of 8 images of {FINDING} were copies" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_distribution_fills_the_rarest_first(tiny_workdir, trained, bank_folder, tmp_path,
                                                capsys):
   counts = load_space(trained, tiny_workdir).counts()
@@ -204,3 +215,18 @@ def test_a_distribution_fills_the_rarest_first(tiny_workdir, trained, bank_folde
   assert generate(tiny_workdir, tmp_path / "x", "--finding", rarest, "--num", 1, "--noise-bank",
                   tmp_path) == 1
   assert "make them with `cdjax optimize-noise`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_noises_spread_over_four_devices_are_the_same(bank_folder, trained, tiny_workdir, tmp_path):
+  environ = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+                          + " --xla_force_host_platform_device_count=4"}
+  words = ["optimize-noise", "--workdir", str(tiny_workdir), "--finding", FINDING, "--num", "4",
+           "--output", str(tmp_path)]
+  code = ("import jax, sys; from cdjax.cli.main import main; code = main(sys.argv[1:]); "
+          "assert jax.device_count() == 4; sys.exit(code)")
+  subprocess.run([sys.executable, "-c", code, *words], check=True, env=environ)
+  four = read_bank(bank_path(tmp_path, FINDING), model=trained.generator)
+  one = read_bank(bank_path(bank_folder, FINDING), model=trained.generator)
+  np.testing.assert_allclose(four.curves["loss"], one.curves["loss"][:, :4], rtol=1e-4)
+  np.testing.assert_allclose(four.arrays["z_T"], one.arrays["z_T"][:4], rtol=1e-2, atol=1e-2)

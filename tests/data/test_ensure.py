@@ -85,3 +85,14 @@ def test_training_can_be_told_what_the_reports_say(config, tmp_path):
     config.data.phantom.findings_from = "gossip"
   with pytest.raises(ValueError, match="expected 'truth' or 'reports'"):
     ensure_dataset(config, tmp_path / "gossip")
+
+
+def test_a_folder_that_is_a_link_is_filled_where_it_points_to(config, tmp_path):
+  """As the rows of an ablation and the cells of a benchmark share their data."""
+  (tmp_path / "shared").mkdir()
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "data").symlink_to("../shared", target_is_directory=True)
+  folder = ensure_dataset(config, tmp_path / "run")
+  assert (tmp_path / "run" / "data").is_symlink() and len(open_split(folder, "train"))
+  assert (tmp_path / "shared" / "dataset.json").is_file()
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "shared"]

@@ -58,6 +58,7 @@ def test_the_regulariser_moves_each_prediction_by_its_own_weight():
   np.testing.assert_allclose(others, -0.25 * own, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_class_balancing_adds_its_term_and_nothing_else():
   c = base_config()
   with c.unlocked():
@@ -82,6 +83,9 @@ def test_class_balancing_adds_its_term_and_nothing_else():
   weighed, more = measured(2.0)
   assert set(more) - set(aux) == {"loss/class_balancing"} and more["loss/class_balancing"] > 0
   np.testing.assert_allclose(weighed, plain + 2.0 * more["loss/class_balancing"], rtol=1e-5)
+
+
+def test_the_other_finding_is_any_one_alike():
   drawn = diffusion.any_finding(KEY, 500, 5)
   assert (drawn.status.sum(1) == 1).all() and drawn.status.sum(0).min() > 60
 

@@ -4,10 +4,10 @@ Set here once, before jax is imported: a test that runs a command would otherwis
 that only later subprocesses see, and theirs would be other programs, not bit-equal ones.
 
 They are those of the command line, but for two. Nearly all of the suite's time is the compiling of
-programs that run once on tiny arrays, so LLVM's expensive passes are left out (a cold tiny
-quickstart: 274 → 188 s of computing), and every program is kept, however small: most tests train
-or ask the same toys anew. Values that are set already stay: `JAX_DISABLE_MOST_OPTIMIZATIONS=0`
-tests the programs that users run.
+programs that run once on tiny arrays, so LLVM's expensive passes are left out (a third of the
+computing of a tiny quickstart without a cache), and every program is kept, however small: most
+tests train or ask the same toys anew. Values that are set already stay:
+`JAX_DISABLE_MOST_OPTIMIZATIONS=0` tests the programs that users run.
 """
 
 import os

@@ -106,7 +106,8 @@ def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
   def eval_fn(params, step):
     del step
     x, own, healthy, mse, similarity = jax.device_get(rebuild(params))
-    rows = [np.clip(a[:_GRID], 0, 1) for a in (x, own, healthy)]
+    shown = np.arange(_GRID) % len(x)   # a row is full, or own and healthy would not stand below
+    rows = [np.clip(a[shown], 0, 1) for a in (x, own, healthy)]
     return {"psnr": -10 * np.log10(mse), "ssim": similarity,
             "images": {"image_rebuilt_healthy": np.concatenate(rows)}}
 

@@ -88,8 +88,8 @@ def abstract_key(mesh: Mesh) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated(mesh))
 
 
-def _objective(config: ConfigDict, stage: str, mesh: Mesh) -> tuple[Callable, Callable, PyTree]:
-  """Initialiser, loss function and frozen arrays of a stage."""
+def objective(config: ConfigDict, stage: str, mesh: Mesh) -> tuple[Callable, Callable, PyTree]:
+  """`init_fn`, `loss_fn` and the shapes of the frozen arrays, as `train.loop` takes them."""
   if stage == "autoencoder":
     return (lambda key: autoencoder.init_params(config, key), autoencoder.make_loss_fn(config), {})
   if stage == "verifier":
@@ -113,7 +113,7 @@ def abstract_stage(config: ConfigDict, stage: str, mesh: Mesh) -> TrainState:
   """
   if stage not in STAGES:
     raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
-  init_fn, _, _ = _objective(config, stage, mesh)
+  init_fn, _, _ = objective(config, stage, mesh)
   return abstract_state(init_fn, make_optimizer(config[stage]), mesh)[0]
 
 
@@ -137,7 +137,7 @@ def lower_train_step(config: ConfigDict, stage: str, mesh: Mesh, *,
                      f"of the axes data and fsdp in {cfg.accumulation} micro-batches; expected a "
                      f"multiple of {parts}")
   abstract = abstract_stage(config, stage, mesh)
-  _, loss_fn, frozen = _objective(config, stage, mesh)
+  _, loss_fn, frozen = objective(config, stage, mesh)
   sharding = batch_sharding(mesh, batch_size)
   step = make_train_step(
       loss_fn, make_optimizer(cfg), schedule=make_schedule(cfg), ema_decay=cfg.ema_decay,

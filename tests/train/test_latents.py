@@ -12,6 +12,7 @@ from cdjax.findings import Finding
 from cdjax.train import latents
 from cdjax.train.objectives import autoencoder
 
+pytestmark = pytest.mark.slow
 COUNT = 150   # three batches, the last of them short
 
 

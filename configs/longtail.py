@@ -8,6 +8,7 @@ cores in all, in several sittings. Not yet measured.
 """
 
 from cdjax.core.config import base_config
+from cdjax.core.presets import TINY
 
 # From the head to the tail; each is about half as frequent as the one before it.
 _FINDINGS = ("pleural_effusion", "consolidation", "cardiomegaly", "atelectasis", "nodule",
@@ -34,30 +35,9 @@ def get_config(arg: str = ""):
   c.judge.num_images = 24000
   if arg == "tiny":
     c.name = "longtail-tiny"
-    c.data.resolution = 32
+    c.update_from_flattened_dict(TINY)
     c.data.vocabulary = ("pleural_effusion", "nodule")
-    c.data.phantom.patients = 40
     c.data.phantom.frequencies = (8, 1)
-    c.autoencoder.model.block_out_channels = (16, 16)
-    c.autoencoder.model.lesion_channels = (8, 8)
-    c.autoencoder.model.mid_attention = False
-    c.autoencoder.model.transformer_width = 16
-    c.diffusion.model.block_out_channels = (16, 16)
-    c.diffusion.model.norm_num_groups = 8
-    c.diffusion.model.context_width = 32
-    c.classifier.model.block_out_channels = c.judge.model.block_out_channels = (8, 16)
-    for stage in ("autoencoder", "diffusion", "classifier", "judge"):
-      c[stage].num_train_steps = 4
-      c[stage].batch_size = 8
-      c[stage].warmup_steps = 2
-      c[stage].log_every = 2
-      c[stage].checkpoint_every = 0
-    c.judge.num_images = 64
-    c.counterfactual.num_steps = 4
-    c.counterfactual.inversion_steps = 6
-    c.noise.steps = 2
-    c.noise.sampler_steps = 2
-    c.noise.batch_size = 4
     c.noise.copy_quantile = 0.25
     c.longtail.seeds = 1
     c.longtail.head, c.longtail.tail = 30, 20

@@ -17,6 +17,33 @@ NO_DISENTANGLEMENT = {
 }
 
 
+# A model that compiles and trains in seconds and learns nothing: tests of the plumbing.
+TINY = {
+    "data.resolution": 32,
+    "data.phantom.patients": 40,
+    "autoencoder.model.block_out_channels": (16, 16),
+    "autoencoder.model.lesion_channels": (8, 8),
+    "autoencoder.model.mid_attention": False,
+    "autoencoder.model.transformer_width": 16,
+    "diffusion.model.block_out_channels": (16, 16),
+    "diffusion.model.norm_num_groups": 8,
+    "diffusion.model.context_width": 32,
+    **{f"{stage}.model.block_out_channels": (8, 16)
+       for stage in ("classifier", "judge", "verifier")},
+    **{f"{stage}.{key}": value
+       for stage in ("autoencoder", "diffusion", "classifier", "judge", "verifier")
+       for key, value in (("num_train_steps", 6), ("batch_size", 8), ("warmup_steps", 2),
+                          ("log_every", 2), ("checkpoint_every", 3), ("eval_every", 0))},
+    "judge.num_images": 64,
+    "counterfactual.num_steps": 4,
+    "counterfactual.inversion_steps": 6,
+    "noise.steps": 2,
+    "noise.sampler_steps": 2,
+    "noise.batch_size": 4,
+    "noise.copy_quantile": 0.2,   # of some ten held-out images
+}
+
+
 # Some thousand patients with one image each, 64 px.
 RADIOGRAPHS_64 = {
     "data.source": "prepared",

@@ -7,22 +7,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cdjax.core.types import Array, FindingsArrays
-from cdjax.counterfactual import noise_terms
-from cdjax.counterfactual.causal_model import CausalModel, CausalParams, make_causal_model
-from cdjax.counterfactual.noise import optimize_noise
-from cdjax.diffusion.samplers import ddim, get_sampler
+from cdjax.counterfactual.causal_model import CausalParams, make_causal_model
+from cdjax.counterfactual.noise_objective import NoiseTask, make_optimise_fn
+from cdjax.diffusion.samplers import get_sampler
 from cdjax.models.acquisition import CODE_SIZE
 from cdjax.models.disentangled import join
 from cdjax.sharding.partition import batch_sharding
-
-NOISE_STEPS = 8          # gradient steps on a noise
-NOISE_SAMPLER_STEPS = 8  # of the sampler that the gradient passes through
-_APPEARANCE, _NORM, _REPULSION = 0.1, 0.01, 1.0
 
 
 def make_sample_fn(config: ConfigDict) -> Callable:
@@ -49,38 +43,6 @@ def make_sample_fn(config: ConfigDict) -> Callable:
   return sample
 
 
-def make_noise_fn(config: ConfigDict) -> Callable:
-  """`optimise(params, z_T, findings, z_id, centroid, spread) -> OptimisedNoise`.
-
-  Noises `[N, h, w, c]` for a class of which the mean `centroid` and the deviation `spread`
-  `[h, w, c]` of the standardised latents are known; the other terms are those of `noise_terms`.
-  """
-  model = make_causal_model(config)
-
-  def optimise(params: CausalParams, z_T: Array, findings: FindingsArrays, z_id: Array,
-               centroid: Array, spread: Array):
-    def objective(z_T):
-      sample = _few_steps(model, params, z_T, findings, z_id)
-      flat = lambda a: a.reshape(*a.shape[:-3], -1)
-      terms = {
-          "semantic": noise_terms.semantic(flat(sample), flat(centroid), flat(spread)),
-          "appearance": noise_terms.appearance(sample, centroid.mean((0, 1)), spread.mean((0, 1))),
-          "norm_prior": noise_terms.norm_prior(z_T), "repulsion": noise_terms.repulsion(z_T)}
-      loss = (terms["semantic"] + _APPEARANCE * terms["appearance"]
-              + _NORM * terms["norm_prior"] + _REPULSION * terms["repulsion"])
-      return loss, terms
-
-    return optimize_noise(objective, z_T, steps=NOISE_STEPS, tx=optax.adam(0.05))
-
-  return optimise
-
-
-def _few_steps(model: CausalModel, params: CausalParams, z_T: Array, findings: FindingsArrays,
-               z_id: Array) -> Array:
-  return ddim(model.denoise_fn(params, findings, z_id), z_T, schedule=model.schedule,
-              num_steps=NOISE_SAMPLER_STEPS, remat=True)
-
-
 def lower_sampler(config: ConfigDict, mesh: Mesh, params: CausalParams, key: jax.ShapeDtypeStruct,
                   findings: FindingsArrays, latent: tuple[int, ...]) -> jax.stages.Lowered:
   """The sampler of `make_sample_fn`, ready to be compiled.
@@ -97,13 +59,20 @@ def lower_sampler(config: ConfigDict, mesh: Mesh, params: CausalParams, key: jax
 
 def lower_noise(config: ConfigDict, mesh: Mesh, params: CausalParams, findings: FindingsArrays,
                 latent: tuple[int, ...]) -> jax.stages.Lowered:
-  """All steps of `make_noise_fn`, ready to be compiled; arguments as `lower_sampler`'s."""
+  """All steps of an optimisation as `config.noise` says; arguments as `lower_sampler`'s."""
+  model, noise = make_causal_model(config), config.noise
   z_id, _ = _identity(mesh, findings, latent)
-  place = (*latent[:2], make_causal_model(config).denoiser.latent_channels)
-  of_class = jax.ShapeDtypeStruct(place, jnp.float32,
-                                  sharding=params.stats.path_mean.sharding)
-  z_T = jax.ShapeDtypeStruct((z_id.shape[0], *place), jnp.float32, sharding=z_id.sharding)
-  return _on(mesh, make_noise_fn(config)).lower(params, z_T, findings, z_id, of_class, of_class)
+  place = (*latent[:2], model.denoiser.latent_channels)
+  shape = lambda like: lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32,
+                                                           sharding=like.sharding)
+  each, shared = shape(z_id), shape(params.stats.path_mean)
+  size = z_id.shape[0]
+  task = NoiseTask(
+      findings=findings, z_id=z_id, centroid=each(size, *place), spread=shared(*place),
+      channel_mean=each(size, place[-1]), channel_std=each(size, place[-1]),
+      references=shared(noise.references, *place), allowed=shared())
+  optimise = make_optimise_fn(model, counterfactual=config.counterfactual, noise=noise)
+  return _on(mesh, optimise).lower(params, each(size, *place), task)
 
 
 def _identity(mesh: Mesh, findings: FindingsArrays, latent: tuple[int, ...]):

@@ -1,12 +1,15 @@
 """What a noise is asked for: its terms (`noise_terms`) through the few-step guided sampler."""
 
+from collections.abc import Callable
+
 import flax.struct
+import optax
 from ml_collections import ConfigDict
 
 from cdjax.core.types import Array, FindingsArrays
 from cdjax.counterfactual import noise_terms as terms
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams
-from cdjax.counterfactual.noise import Objective
+from cdjax.counterfactual.noise import Objective, OptimisedNoise, optimize_noise
 from cdjax.counterfactual.scales import findings_guidance
 from cdjax.diffusion.samplers import get_sampler
 
@@ -93,3 +96,18 @@ def make_noise_objective(model: CausalModel, params: CausalParams, task: NoiseTa
     return sum(noise[name] * values[name] for name in TERMS), values
 
   return objective
+
+
+def make_optimise_fn(model: CausalModel, *, counterfactual: ConfigDict, noise: ConfigDict
+                     ) -> Callable[[CausalParams, Array, NoiseTask], OptimisedNoise]:
+  """`optimise(params, starts [N, h, w, c], task) -> OptimisedNoise`, pure and jittable.
+
+  Arguments as `make_noise_objective`'s.
+  """
+  def optimise(params: CausalParams, starts: Array, task: NoiseTask) -> OptimisedNoise:
+    objective = make_noise_objective(model, params, task, counterfactual=counterfactual,
+                                     noise=noise)
+    return optimize_noise(objective, starts, steps=noise.steps, clip=noise.clip,
+                          tx=optax.adam(noise.learning_rate), patience=noise.patience)
+
+  return optimise

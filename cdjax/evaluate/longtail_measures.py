@@ -5,22 +5,25 @@ asked of people it never saw. Rates stand over the judge's on exact images of th
 """
 
 import dataclasses
+import functools
 import time
 
 import jax
 import numpy as np
 
 from cdjax.core.rng import stream
-from cdjax.core.types import ABSENT, PRESENT, FindingsArrays
+from cdjax.core.types import PRESENT, FindingsArrays
 from cdjax.data import phantom
 from cdjax.data.pipeline import to_model_range
 from cdjax.evaluate import judged
 from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.drawn_findings import no_findings
 from cdjax.evaluate.features import Extractor, extract
 from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.manifold import NEIGHBOURS, manifold_metrics
 from cdjax.evaluate.ms_ssim import diversity
 from cdjax.evaluate.noise_workdir import asked_of
+from cdjax.evaluate.questions import draw_causes
 from cdjax.evaluate.references import draw_asked, take
 from cdjax.evaluate.rendering import BATCH, Causes, render_all
 from cdjax.evaluate.synthesis import Generator
@@ -46,30 +49,17 @@ class Judges:
 
 
 def only_finding(k: int, num: int, num_findings: int) -> FindingsArrays:
-  """`[num, K]`: finding number k alone, all else about it open; -1: healthy."""
-  shape = (num, num_findings)
-  status = np.full(shape, ABSENT, np.int8)
-  if k >= 0:
-    status[:, k] = PRESENT
-  return FindingsArrays(status, np.full(shape, -1.0, np.float32), np.zeros(shape, np.int8),
-                        np.zeros(shape, np.int8))
+  """`[num, K]`: finding number k alone, all else about it open."""
+  findings = no_findings(num, num_findings)
+  findings.status[:, k] = PRESENT
+  return findings
 
 
 def new_patients(num: int, *, seed: int, vocabulary: tuple[str, ...], size: int) -> NewPatients:
   """Draws healthy patients."""
   key = stream(jax.random.key(seed), "longtail/patients")
-  findings = only_finding(-1, num, len(vocabulary))
-
-  @jax.jit
-  def draw(index, findings):
-    def one(index, findings):
-      own = stream(key, "patient", index)
-      return Causes(phantom.sample_anatomy(stream(own, "anatomy")),
-                    phantom.pathology_from_findings(findings, stream(own, "pathology"),
-                                                    vocabulary=vocabulary),
-                    phantom.sample_acquisition(stream(own, "acquisition")))
-    return jax.vmap(one)(index, findings)
-
+  findings = no_findings(num, len(vocabulary))
+  draw = functools.partial(draw_causes, key, vocabulary=vocabulary)
   causes = map_batches(draw, np.arange(num), findings, batch_size=BATCH)
   return NewPatients(render_all(causes, vocabulary=vocabulary, size=size), causes, findings)
 

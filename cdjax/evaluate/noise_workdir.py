@@ -8,15 +8,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 import cdjax
 from cdjax.core.provenance import to_plain
 from cdjax.core.rng import stream
-from cdjax.core.types import Array, FindingsArrays
+from cdjax.core.types import PRESENT, Array, FindingsArrays
 from cdjax.counterfactual.abduct import abduct, abduct_noise
-from cdjax.counterfactual.noise import OptimisedNoise, optimize_noise
+from cdjax.counterfactual.noise import OptimisedNoise
 from cdjax.counterfactual.noise_bank import (
   NoiseBank,
   bank_path,
@@ -27,11 +26,12 @@ from cdjax.counterfactual.noise_bank import (
 from cdjax.counterfactual.noise_objective import (
   NoiseTask,
   check_noise_config,
-  make_noise_objective,
+  make_optimise_fn,
 )
 from cdjax.counterfactual.noise_starts import mixed_starts, random_starts
 from cdjax.data.pipeline import to_model_range
 from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.drawn_findings import no_findings
 from cdjax.evaluate.references import (
   LatentSpace,
   References,
@@ -136,7 +136,7 @@ def make_noise_fns(trained: Trained) -> NoiseFns:
   spread and parameters are on every device.
   """
   model, mesh, cfg = trained.model, make_mesh(trained.config.mesh), trained.config.counterfactual
-  optimise = jax.jit(make_optimise_fn(trained))
+  optimise = jax.jit(_optimise_fn(trained))
 
   @jax.jit
   def invert(params, key, x, findings, view):
@@ -160,17 +160,9 @@ def make_noise_fns(trained: Trained) -> NoiseFns:
   return NoiseFns(run, functools.partial(invert, trained.params))
 
 
-def make_optimise_fn(trained: Trained) -> Callable:
-  """`(params, starts [N, h, w, c], task) -> OptimisedNoise`, pure and jittable."""
-  config, noise = trained.config, trained.config.noise
-
-  def optimise(params, starts: Array, task: NoiseTask) -> OptimisedNoise:
-    objective = make_noise_objective(trained.model, params, task, noise=noise,
-                                     counterfactual=config.counterfactual)
-    return optimize_noise(objective, starts, steps=noise.steps, clip=noise.clip,
-                          tx=optax.adam(noise.learning_rate), patience=noise.patience)
-
-  return optimise
+def _optimise_fn(trained: Trained) -> Callable:
+  return make_optimise_fn(trained.model, counterfactual=trained.config.counterfactual,
+                          noise=trained.config.noise)
 
 
 def _invert(trained: Trained, space: LatentSpace, references: References, seed: int,
@@ -265,13 +257,11 @@ def _check_same(path: Path, there: dict, asked: dict) -> None:
 def asked_of(bank: NoiseBank, rows: np.ndarray) -> FindingsArrays:
   """The findings that some noises of a bank were optimised for, `[N, K]`."""
   names = list(bank.made_with["vocabulary"])
-  k, shape = names.index(bank.finding), (len(rows), len(names))
-  empty = FindingsArrays(np.zeros(shape, np.int8), np.full(shape, -1.0, np.float32),
-                         np.zeros(shape, np.int8), np.zeros(shape, np.int8))
-  empty.status[:, k] = 1
+  k, asked = names.index(bank.finding), no_findings(len(rows), len(names))
+  asked.status[:, k] = PRESENT
   for name in ("side", "zone", "severity"):
-    getattr(empty, name)[:, k] = bank.arrays[name][rows]
-  return empty
+    getattr(asked, name)[:, k] = bank.arrays[name][rows]
+  return asked
 
 
 def noise_memory(trained: Trained, space: LatentSpace, *, sampler_steps: int) -> int:
@@ -289,5 +279,5 @@ def noise_memory(trained: Trained, space: LatentSpace, *, sampler_steps: int) ->
   references = find_references(space, finding, most=config.noise.references, seed=0)
   led = _Led(references, None, centroids(references), 1.0)
   task, starts, _ = _make_batch(trained, space, led, 0, 0)
-  compiled = jax.jit(make_optimise_fn(trained)).lower(trained.params, starts, task).compile()
+  compiled = jax.jit(_optimise_fn(trained)).lower(trained.params, starts, task).compile()
   return int(compiled.memory_analysis().temp_size_in_bytes)

@@ -77,7 +77,9 @@ def _answers(key, index, factual, do_findings, *, vocabulary):
 
 
 @functools.partial(jax.jit, static_argnames="vocabulary")
-def _draw_causes(key, index, findings, *, vocabulary):
+def draw_causes(key, index, findings, *, vocabulary):
+  """Causes of new patients `[B]` with given findings `[B, K]`; patient i is a function of i."""
+
   def one(index, findings):
     own = rng.stream(key, "patient", index)
     return Causes(
@@ -119,7 +121,7 @@ def make_questions(
   findings, do_findings, target = draw_findings(
       kind, n, _generator(key), vocabulary=vocabulary, held_out=held_out)
   causes = map_batches(
-      functools.partial(_draw_causes, key, vocabulary=vocabulary), np.arange(n), findings,
+      functools.partial(draw_causes, key, vocabulary=vocabulary), np.arange(n), findings,
       batch_size=BATCH)
   return _posed(key, causes, do_findings, target, vocabulary=vocabulary, size=size)
 

@@ -17,6 +17,7 @@ from cdjax.core.types import ABSENT, PRESENT, FindingsArrays
 from cdjax.data.ensure import ensure_dataset
 from cdjax.data.source import Split, open_split
 from cdjax.evaluate.distances import nearest
+from cdjax.evaluate.drawn_findings import no_findings
 from cdjax.evaluate.trained import Trained
 from cdjax.train.stages import encode_split
 
@@ -170,13 +171,12 @@ def draw_asked(references: References, num: int, num_findings: int, *, seed: int
   of each other and of the side, so that few references give more than their own combinations.
   """
   k, generator = references.k, np.random.default_rng([seed, references.k, 1])
-  severity = np.full((num, num_findings), -1.0, np.float32)
-  status, side, zone = (np.full((num, num_findings), value, np.int8) for value in (ABSENT, 0, 0))
-  status[:, k] = PRESENT
-  side[:, k] = np.resize(references.sides, num)
-  zone[:, k] = generator.choice(references.zone, num)
-  severity[:, k] = generator.choice(references.severity, num)
-  return FindingsArrays(status, severity, side, zone)
+  asked = no_findings(num, num_findings)
+  asked.status[:, k] = PRESENT
+  asked.side[:, k] = np.resize(references.sides, num)
+  asked.zone[:, k] = generator.choice(references.zone, num)
+  asked.severity[:, k] = generator.choice(references.severity, num)
+  return asked
 
 
 def identity_rows(space: LatentSpace, k: int, kind: str) -> np.ndarray:

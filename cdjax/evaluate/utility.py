@@ -17,12 +17,11 @@ from cdjax.data.pipeline import to_model_range
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.long_tail import classification_metrics, tiers
 from cdjax.evaluate.resume import fingerprint_of
-from cdjax.losses.balance import example_weights
 from cdjax.models.classifier import make_classifier
 from cdjax.sharding.mesh import make_mesh
 from cdjax.train.loop import train_stage
 from cdjax.train.objectives import classifier
-from cdjax.train.stages import balanced_loss
+from cdjax.train.stages import balanced_loss, class_sampling
 
 # What each classifier sees; "synthetic_then_real" goes on from the one trained on synthetic images.
 REGIMES = ("real", "synthetic", "both", "synthetic_then_real")
@@ -83,16 +82,15 @@ def train_classifier(config: ConfigDict, images: Labelled, workdir: Path, name: 
   stage = config.classifier.copy_and_resolve_references()
   with stage.unlocked():
     stage.init_from, stage.eval_every = start, 0
-  weights = None if stage.class_sampling == "none" else example_weights(
-      images.findings.status, stage.class_sampling, beta=stage.class_beta)
   loader = ArrayBatches(
       lambda: {"image": to_model_range(images.pixels, 8), "findings": images.findings},
-      batch_size=stage.batch_size, seed=config.seed, weights=weights)
+      batch_size=stage.batch_size, seed=config.seed,
+      weights=class_sampling(stage, images.findings.status))
   return train_stage(
       name=name, config=config, stage_config=stage, workdir=workdir, mesh=make_mesh(config.mesh),
       init_fn=lambda key: classifier.init_params(config, "classifier", key),
       loss_fn=classifier.make_loss_fn(config, "classifier"), loader=loader,
-      frozen=balanced_loss(config.classifier, images.findings.status),
+      frozen=balanced_loss(stage, images.findings.status),
       data_fingerprint=images.fingerprint, **options)["classifier"]
 
 

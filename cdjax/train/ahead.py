@@ -63,8 +63,9 @@ def abstract_batch(config: ConfigDict, stage: str, size: int, sharding: NamedSha
   height, width, slots, channels = latent_shape(config)
   path = of((height, width, denoised_channels(config)))
   identity = of((height, width, slots - 1, channels))
-  return batch | mates | {"path_mean": path, "path_logvar": path, "id_mean": identity,
-                          "id_logvar": identity}
+  return batch | mates | {
+      **{f"{name}_{part}": path for name in ("path", "mirror") for part in ("mean", "logvar")},
+      "id_mean": identity, "id_logvar": identity}
 
 
 def abstract_stats(config: ConfigDict, mesh: Mesh) -> LatentStats:

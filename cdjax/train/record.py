@@ -73,7 +73,7 @@ def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path
     ValueError: lists every decisive key that changed, with both values.
   """
   before, after = _decisive(old), _decisive(new)
-  # A key that is newer than the record has the value that leaves everything as it was.
+  # A key that is newer than the record has its default.
   known = flatten(to_plain(base_config()))
   before = {key: known[key] for key in after if key in known} | before
   changed = sorted(key for key in before.keys() | after.keys()

@@ -57,12 +57,16 @@ def _loader(config: ConfigDict, stage: str, source: Split, **kwargs):
       shard_index=jax.process_index(), shard_count=jax.process_count(), **kwargs)
 
 
-def class_sampling(stage: ConfigDict, source: Split) -> np.ndarray | None:
-  """How often each record is drawn, `[N]`, as a stage's `class_sampling` says; None: all alike."""
+def class_sampling(stage: ConfigDict, status: np.ndarray) -> np.ndarray | None:
+  """How often each image is drawn, `[N]`, as a stage's `class_sampling` says; None: all alike.
+
+  Args:
+    stage: `config.autoencoder`, `.diffusion` or `.classifier`.
+    status: of the training images, `[N, K]`.
+  """
   if stage.class_sampling == "none":
     return None
-  return example_weights(source.index.findings.status, stage.class_sampling,
-                         beta=stage.class_beta)
+  return example_weights(status, stage.class_sampling, beta=stage.class_beta)
 
 
 def balanced_loss(stage: ConfigDict, status: np.ndarray) -> PyTree:
@@ -116,7 +120,8 @@ def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
       init_fn=lambda key: autoencoder.init_params(config, key),
       loss_fn=autoencoder.make_loss_fn(config), frozen={},
       loader=_loader(config, "autoencoder", source,
-                     weights=class_sampling(config.autoencoder, source)), eval_fn=eval_fn,
+                     weights=class_sampling(config.autoencoder, source.index.findings.status)),
+      eval_fn=eval_fn,
       **options)
 
 
@@ -147,8 +152,8 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   source = open_split(ensure_dataset(config, workdir), "train")
   shape = latent_shape(latents)
   identity = config.diffusion.condition.identity
-  weights, sampling = denoised_studies(config, source).astype(np.float64), class_sampling(
-      config.diffusion, source)
+  weights = denoised_studies(config, source).astype(np.float64)
+  sampling = class_sampling(config.diffusion, source.index.findings.status)
   loader = _loader(
       config, "diffusion", source, with_images=False,
       weights=weights if sampling is None else weights * sampling,
@@ -212,7 +217,7 @@ def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
       loss_fn=classifier.make_loss_fn(config, "classifier"),
       frozen=balanced_loss(config.classifier, source.index.findings.status),
       loader=_loader(config, "classifier", source, mates=False,
-                     weights=class_sampling(config.classifier, source)),
+                     weights=class_sampling(config.classifier, source.index.findings.status)),
       eval_fn=eval_fn, **options)
 
 

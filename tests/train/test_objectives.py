@@ -8,6 +8,7 @@ import pytest
 
 from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
+from cdjax.models.denoiser import LatentStats
 from cdjax.train.objectives import autoencoder, classifier, diffusion
 from cdjax.train.objectives.swaps import partner_with_equal_findings
 
@@ -177,23 +178,31 @@ def diffusion_batch(n=8):
               id_mean=normal(2, 4, 4, 3, 4), id_logvar=normal(3, 4, 4, 3, 4) - 3)
 
 
-def test_diffusion_depends_on_the_conditions_it_is_configured_with():
-  from cdjax.models.denoiser import LatentStats
-  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
-                      jnp.full((4, 4, 4), 0.5))
-  batch = diffusion_batch()
+STATS = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
+                    jnp.full((4, 4, 4), 0.5))
 
-  def sensitivity(**condition):
-    c = base_config()
-    with c.unlocked():
-      c.diffusion.model.update(SMALL_UNET)
-      c.diffusion.condition.update(condition)
-    params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+
+def small_diffusion(*, randomised=False, **condition):
+  """A configuration of a small denoiser and its parameters; randomised: none starts at zero."""
+  c = base_config()
+  with c.unlocked():
+    c.diffusion.model.update(SMALL_UNET)
+    c.diffusion.condition.update(condition)
+  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+  if randomised:
     leaves, tree = jax.tree.flatten(params)
     params = jax.tree.unflatten(tree, [0.2 * jax.random.normal(
         jax.random.fold_in(KEY, i), a.shape) for i, a in enumerate(leaves)])
+  return c, params
+
+
+def test_diffusion_depends_on_the_conditions_it_is_configured_with():
+  batch = diffusion_batch()
+
+  def sensitivity(**condition):
+    c, params = small_diffusion(randomised=True, **condition)
     loss_fn = diffusion.make_loss_fn(c)
-    loss = jax.jit(lambda b: loss_fn(params, {"stats": stats}, b, KEY, 0)[0])
+    loss = jax.jit(lambda b: loss_fn(params, {"stats": STATS}, b, KEY, 0)[0])
     grad = jax.jit(jax.grad(lambda z: loss(batch | {"id_mean": z})))(batch["id_mean"])
     other = batch | {"findings": make_findings([[0, 1, 0, 0, 0]] * 8)}
     return float(jnp.abs(grad).max()), float(jnp.abs(loss(other) - loss(batch)))
@@ -205,16 +214,7 @@ def test_diffusion_depends_on_the_conditions_it_is_configured_with():
 
 
 def test_a_share_of_the_studies_is_shown_turned_with_its_findings_on_the_other_side():
-  from cdjax.models.denoiser import LatentStats
-  c = base_config()
-  with c.unlocked():
-    c.diffusion.model.update(SMALL_UNET)
-  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
-                      jnp.full((4, 4, 4), 0.5))
-  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
-  leaves, tree = jax.tree.flatten(params)
-  params = jax.tree.unflatten(tree, [0.2 * jax.random.normal(
-      jax.random.fold_in(KEY, i), a.shape) for i, a in enumerate(leaves)])
+  c, params = small_diffusion(randomised=True)
   own = diffusion_batch()
   findings = own["findings"]
   other_side = findings.replace(side=2 * findings.side)
@@ -225,7 +225,7 @@ def test_a_share_of_the_studies_is_shown_turned_with_its_findings_on_the_other_s
   def losses(share):
     with c.unlocked():
       c.diffusion.mirror_share = share
-    loss = jax.jit(lambda b: diffusion.make_loss_fn(c)(params, {"stats": stats}, b, KEY, 0)[0])
+    loss = jax.jit(lambda b: diffusion.make_loss_fn(c)(params, {"stats": STATS}, b, KEY, 0)[0])
     return {"own": loss(own), "already": loss(already), "no_side": loss(no_side)}
 
   never, always = losses(0.0), losses(1.0)
@@ -234,13 +234,7 @@ def test_a_share_of_the_studies_is_shown_turned_with_its_findings_on_the_other_s
 
 
 def test_the_target_is_the_mean_of_the_posterior_or_draws_of_it():
-  from cdjax.models.denoiser import LatentStats
-  c = base_config()
-  with c.unlocked():
-    c.diffusion.model.update(SMALL_UNET)
-  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)),
-                      jnp.full((4, 4, 4), 0.5))
-  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+  c, params = small_diffusion()
   batch = diffusion_batch()
 
   def spread_matters(sample_target):
@@ -248,21 +242,17 @@ def test_the_target_is_the_mean_of_the_posterior_or_draws_of_it():
       c.diffusion.sample_target = sample_target
     loss_fn = diffusion.make_loss_fn(c)
     loss = jax.jit(lambda spread: loss_fn(
-        params, {"stats": stats}, batch | {"path_logvar": spread}, KEY, 0)[0])
+        params, {"stats": STATS}, batch | {"path_logvar": spread}, KEY, 0)[0])
     return float(loss(batch["path_logvar"])) != float(loss(batch["path_logvar"] + 1.0))
 
   assert spread_matters(True) and not spread_matters(False)
 
 
 def test_what_the_posterior_does_not_know_hardly_counts():
-  from cdjax.models.denoiser import LatentStats
-  c = base_config()
-  with c.unlocked():
-    c.diffusion.model.update(SMALL_UNET)
-  params = nn.unbox(jax.jit(lambda key: diffusion.init_params(c, (4, 4, 4, 4), key))(KEY))
+  c, params = small_diffusion()
   batch = diffusion_batch()
   known = jnp.zeros((4, 4, 4)).at[0].set(1.0)   # only the first row of places says anything
-  stats = LatentStats(jnp.zeros(4), jnp.ones(4), jnp.zeros((3, 4)), jnp.ones((3, 4)), known)
+  stats = STATS.replace(path_information=known)
 
   def pull(config):
     """How much the first row of latents pulls at the loss, over what the other rows do."""

@@ -1,7 +1,5 @@
 """The switches for rare findings: what each does, and that by default none does anything."""
 
-from types import SimpleNamespace
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,13 +27,12 @@ def make_findings(status):
 
 def test_sampling_and_loss_are_off_by_default_and_follow_their_switches():
   status = np.array([[1, 0]] + [[0, 1]] * 9)
-  source = SimpleNamespace(index=SimpleNamespace(findings=make_findings(status)))
   c = base_config()
   for stage in ("autoencoder", "diffusion", "classifier"):
-    assert class_sampling(c[stage], source) is None
+    assert class_sampling(c[stage], status) is None
   assert balanced_loss(c.classifier, status) == {}
   c.diffusion.class_sampling = c.classifier.class_balanced_loss = "inverse_sqrt"
-  np.testing.assert_allclose(class_sampling(c.diffusion, source), [1.0] + [1 / 3] * 9)
+  np.testing.assert_allclose(class_sampling(c.diffusion, status), [1.0] + [1 / 3] * 9)
   np.testing.assert_allclose(balanced_loss(c.classifier, status)["positive_weights"], [3, 1 / 3])
 
 

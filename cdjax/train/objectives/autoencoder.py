@@ -259,18 +259,17 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     # Early on the model does not know yet what of an image is lesion.
     turn = (step / cfg.num_train_steps - _TURN_FROM) / (_TURN_FULLY - _TURN_FROM)
     if weights.mirror:
-      mirror = lambda: mirrored_terms(
+      terms["mirror"] = mirrored_terms(
           stream(rng, "mirror"), group, layers, z_used, code, apply, take,
-          weights=weights, price=price).mean()
-      terms["mirror"] = jax.lax.cond(turn > 0, mirror, lambda: 0.0)
+          weights=weights, price=price)
 
     priced = {"kl_identity", "kl_pathology", "kl_acquisition", "invariance",
               "acquisition_invariance", "minimality"}
     factor = {name: price for name in priced} | {"mirror": jnp.clip(turn, 0.0, 1.0)}
     total = sum(
-        weights[name] * factor.get(name, 1.0) * jnp.mean(term)
+        weights[name] * factor.get(name, 1.0) * term.mean()
         for name, term in terms.items() if name in weights and name != "null_anchor")
-    aux = {name: jnp.mean(term) for name, term in terms.items()}
+    aux = {name: term.mean() for name, term in terms.items()}
     error = jnp.mean((unit - jnp.clip(unit_hat, 0.0, 1.0)) ** 2)
     aux["psnr"] = -10.0 * jnp.log10(error)
     return total / pixels, aux

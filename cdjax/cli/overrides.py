@@ -9,20 +9,22 @@ from ml_collections import ConfigDict
 PREFIX = "--config."
 
 
-def parse_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def parse_overrides(config: ConfigDict, overrides: Sequence[str],
+                    sections: Sequence[str] = ()) -> ConfigDict:
   """Applies overrides to a copy of `config`.
 
   Args:
     config: the defaults; their types say how a value is read.
     overrides: strings `--config.key.sub=value`, later ones win. Tuples are written "(32, 64)",
       "32,64", or as names with commas; bools as true/false.
+    sections: those that may change, where the rest has been trained with; (): all.
 
   Returns:
     A locked copy with the new values.
 
   Raises:
     ValueError: no `=`, an unknown key (lists the keys of that section), a section where a value
-      is expected, or a value that is not of the default's type.
+      is expected, a value that is not of the default's type, or a key outside of `sections`.
   """
   config = ConfigDict(config.to_dict())
   for override in overrides:
@@ -30,6 +32,9 @@ def parse_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     if not override.startswith(PREFIX) or not equals:
       raise ValueError(f"{override!r}; expected --config.KEY=VALUE")
     *path, last = key.split(".")
+    if sections and (path or [last])[0] not in sections:
+      raise ValueError(f"{override}: after training only config."
+                       f"{' and config.'.join(sections)} can change")
     section = config
     for depth, part in enumerate(path):
       section = _lookup(section, part, path[:depth])

@@ -75,3 +75,11 @@ def test_every_default_can_be_written_as_an_override():
 
 def test_the_last_one_wins():
   assert parse_overrides(_config(), ["--config.seed=1", "--config.seed=2"]).seed == 2
+
+
+def test_of_what_is_trained_only_some_sections_can_change():
+  changed = parse_overrides(_config(), ["--config.data.path=x"], sections=("data", "noise"))
+  assert changed.data.path == "x"
+  for override in ("--config.seed=1", "--config.datapath=x"):
+    with pytest.raises(ValueError, match="only config.data and config.noise can change"):
+      parse_overrides(_config(), [override], sections=("data", "noise"))

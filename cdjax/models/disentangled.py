@@ -16,6 +16,7 @@ Lesions have none: what a nodule looks like does not depend on where it is, and 
 at one place should hold at another.
 """
 
+import math
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -23,7 +24,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from cdjax.core.images import from_unit, to_unit
+from cdjax.core.images import from_unit, gaussian_blur, to_unit
 from cdjax.core.types import Array, Posterior
 from cdjax.losses.kl import cap_logvar, posterior_sample
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, remove_acquisition
@@ -31,6 +32,7 @@ from cdjax.models.autoencoder_kl import Decoder, Encoder
 from cdjax.models.layers import dense, depth_to_space, space_to_depth
 from cdjax.models.slot_transformer import SlotTransformer
 
+_BINOMIAL = (2.0 * math.log(2.0)) ** -0.5   # sigma of the filter (1, 2, 1) / 4
 _CLEAR, _GREY = 3.0, 0.5   # lesions start out transparent (by this logit) and light grey
 _ACQUISITION_GRID = 32   # the code is read from the image averaged down to this side
 
@@ -262,6 +264,8 @@ class DisentangledAutoencoder(nn.Module):
   def _lesion(self, f: Array) -> tuple[Array, Array]:
     """`f` `[B, h, w, n·c]` -> what covers the film and how much of it, `[B, H, W, 1]` each."""
     out = self.lesion_decoder(f.astype(self.dtype)).astype(jnp.float32)
+    # Pixels that come out of channels start as a chequerboard; this filter has none of it.
+    out = gaussian_blur(out, _BINOMIAL, radius=1)
     return out[..., :1] + _GREY, nn.sigmoid(out[..., 1:] - _CLEAR)
 
   def __call__(self, x: Array, key: jax.Array) -> Array:

@@ -1,5 +1,7 @@
 """The disentangled autoencoder: causality, the null pathology, the acquisition."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,21 @@ def test_an_opaque_lesion_hides_the_film_and_a_null_pathology_shows_it():
   healthy = decode(join(z[..., :-1, :], jnp.zeros_like(z[..., -1, :])))
   assert np.std(healthy) > 1e-2
   assert not np.any(has_pathology(jnp.zeros_like(z))) and np.all(has_pathology(z) == 1.0)
+
+
+def test_a_lesion_has_no_chequerboard():
+  """Whatever differs between neighbouring pixels only since they are other channels is gone."""
+  module, params, x = tiny_autoencoder()
+  z = module.apply(params, x, method="encode").slots.mean
+  decoder = params["params"]["lesion_decoder"]["conv_out"]
+  decoder["kernel"] = jnp.zeros_like(decoder["kernel"])
+  side = math.isqrt(decoder["bias"].shape[0] // 2)
+  board = (-1.0) ** np.add.outer(np.arange(side), np.arange(side))
+  decoder["bias"] = jnp.asarray(np.stack([board, board], -1).ravel())
+  layers = module.apply(params, z, method="paint")
+  for layer in (layers.lesion, layers.opacity):
+    inside = np.asarray(layer)[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(inside, inside.mean(), rtol=0, atol=1e-5)
 
 
 def test_without_a_lesion_decoder_all_slots_make_the_film():

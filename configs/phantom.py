@@ -41,9 +41,8 @@ def get_config(arg: str = ""):
   c.diffusion.num_train_steps = 3000
   c.diffusion.model.block_out_channels = (96, 128)
   c.classifier.num_train_steps = 1500
-  c.judge.num_train_steps = 3000
+  c.judge.num_train_steps = 4000
   c.judge.num_images = 40000
-  c.judge.severity_sigma = 0.1
   if arg == "no_disentanglement":
     c.name = "phantom-no-disentanglement"
     c.update_from_flattened_dict(NO_DISENTANGLEMENT)

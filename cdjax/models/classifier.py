@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cdjax.core.types import Array
-from cdjax.models.heads import FindingsLogits, FindingsReadout
+from cdjax.models.heads import AttentionReadout, FindingsLogits, FindingsReadout, read_out
 from cdjax.models.layers import Downsample, ResnetBlock, conv, space_to_depth
 
 
@@ -39,18 +39,23 @@ class FindingsClassifier(nn.Module):
     places = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), -1).astype(self.dtype)
     h = jnp.concatenate([h, jnp.broadcast_to(places, (batch, height, width, 2))], -1)
     h = conv(self.block_out_channels[0], dtype=self.dtype, name="conv_in")(h)
+    grids = []
     for i, channels in enumerate(self.block_out_channels):
       for j in range(self.layers_per_block):
         h = ResnetBlock(channels, self.norm_num_groups, dtype=self.dtype, name=f"block_{i}_{j}")(
             h, deterministic=deterministic)
+      grids.append(nn.silu(h))
       if i + 1 < len(self.block_out_channels):
         h = Downsample(channels, dtype=self.dtype, name=f"down_{i}")(h)
-    h = nn.silu(h)
     # A small lesion is a maximum, a large one a mean; pooling lets any size of image in.
-    h = jnp.concatenate([h.mean((1, 2)), h.max((1, 2))], -1)
+    h = jnp.concatenate([grids[-1].mean((1, 2)), grids[-1].max((1, 2))], -1)
     self.sow("intermediates", "features", h)   # kept only where a caller asks for it
     h = nn.Dropout(self.dropout, deterministic=deterministic)(h)
-    return FindingsReadout(self.num_findings, name="readout")(h)
+    whole = FindingsReadout(self.num_findings, name="readout")(h)
+    # The last grid is too coarse for a zone, so each finding looks at the one before.
+    local = AttentionReadout(self.num_findings, self.dropout, name="look")(
+        grids[-2:][0], deterministic=deterministic)
+    return read_out(whole + local)
 
 
 def make_classifier(model: Mapping, num_findings: int) -> FindingsClassifier:

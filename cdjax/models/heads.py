@@ -25,21 +25,49 @@ class FindingsLogits:
   severity: Array
 
 
+_NUMBERS = 1 + len(SIDES) + len(ZONES) + 1   # of a finding: status, side, zone, severity
+
+
+def read_out(numbers: Array) -> FindingsLogits:
+  """What `[B, K, 7]` numbers say of K findings."""
+  status, side, zone, severity = jnp.split(
+      numbers.astype(jnp.float32), [1, 1 + len(SIDES), _NUMBERS - 1], axis=-1)
+  return FindingsLogits(status=status[..., 0], side=side, zone=zone,
+                        severity=nn.sigmoid(severity[..., 0]))
+
+
 class FindingsReadout(nn.Module):
-  """From a feature vector `[B, D]` to `FindingsLogits` of `num_findings` names."""
+  """From a feature vector `[B, D]` to numbers `[B, K, 7]` for `read_out`."""
 
   num_findings: int
 
   @nn.compact
-  def __call__(self, h: Array) -> FindingsLogits:
-    k = self.num_findings
-    h = h.astype(jnp.float32)
-    return FindingsLogits(
-        status=dense(k, name="status")(h),
-        side=dense(k * len(SIDES), name="side")(h).reshape(-1, k, len(SIDES)),
-        zone=dense(k * len(ZONES), name="zone")(h).reshape(-1, k, len(ZONES)),
-        severity=nn.sigmoid(dense(k, name="severity")(h)),
-    )
+  def __call__(self, h: Array) -> Array:
+    sizes = {"status": 1, "side": len(SIDES), "zone": len(ZONES), "severity": 1}
+    return jnp.concatenate([
+        dense(self.num_findings * size, name=name)(h.astype(jnp.float32)).reshape(
+            -1, self.num_findings, size) for name, size in sizes.items()], -1)
+
+
+class AttentionReadout(nn.Module):
+  """From features `[B, h, w, C]` of any size to numbers `[B, K, 7]` for `read_out`.
+
+  Each finding looks where it is: a mean over places with learnt weights of its own (attention-based
+  pooling, Ilse et al., arXiv:1802.04712). A small lesion would drown in a mean over everything.
+  """
+
+  num_findings: int
+  dropout: float
+
+  @nn.compact
+  def __call__(self, h: Array, *, deterministic: bool = True) -> Array:
+    h = h.reshape(h.shape[0], -1, h.shape[-1]).astype(jnp.float32)
+    where = nn.softmax(dense(self.num_findings, name="where")(h), axis=1)
+    h = jnp.einsum("bnk,bnc->bkc", where, h)
+    h = nn.Dropout(self.dropout, deterministic=deterministic)(h)
+    kernel = self.param("what", nn.initializers.lecun_normal(batch_axis=0),
+                        (self.num_findings, h.shape[-1], _NUMBERS))
+    return jnp.einsum("bkc,kcn->bkn", h, kernel)
 
 
 class LatentFindingsHead(nn.Module):
@@ -52,7 +80,7 @@ class LatentFindingsHead(nn.Module):
   def __call__(self, z: Array) -> FindingsLogits:
     h = z.reshape(z.shape[0], -1)
     h = nn.silu(dense(self.width, name="hidden")(h))
-    return FindingsReadout(self.num_findings, name="readout")(h)
+    return read_out(FindingsReadout(self.num_findings, name="readout")(h))
 
 
 class LatentEmbedding(nn.Module):

@@ -72,15 +72,16 @@ def test_the_projects_classifier_gives_what_its_readout_sees():
                            "norm_num_groups": 4, "dropout": 0.0, "dtype": "float32"}, 3)
   x = np.random.default_rng(2).random((4, 32, 32)).astype(np.float32)
   x11 = 2 * x[..., None] - 1
-  variables = jax.jit(model.init)(jax.random.key(0), x11)
-  params = jax.tree.map(np.asarray, variables["params"])
+  params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(0), x11)["params"])
   extractor = features.classifier_extractor(model, params, size=32)
   got = features.extract(extractor, x, batch_size=3)
   assert got.shape == (4, 32) and np.ptp(got, axis=0).max() > 1e-3
   status = params["readout"]["status"]
   unbox = lambda v: np.asarray(getattr(v, "value", v))
   logits = got @ unbox(status["kernel"]) + unbox(status["bias"])
-  np.testing.assert_allclose(logits, model.apply(variables, x11).status, atol=1e-5)
+  # The readout of the whole image alone, without each finding's look at its own place.
+  whole = params | {"look": jax.tree.map(np.zeros_like, params["look"])}
+  np.testing.assert_allclose(logits, model.apply({"params": whole}, x11).status, atol=1e-5)
   assert features.metric_name("kid", extractor, 4) == "kid/cdjax-classifier/4/bilinear32"
 
 

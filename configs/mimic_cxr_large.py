@@ -57,6 +57,4 @@ def get_config(arg: str = "256"):
   model.norm_num_groups = 32
   model.context_width = 768
   model.remat = "full"
-  if arg == "512":   # self-attention over 4096 places: one half of the batch after the other
-    c.diffusion.accumulation = 2
   return c

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cdjax.core.types import Array
+from cdjax.models.flash import attend_by_tiles, fits_tiles
 from cdjax.models.layers import constrain, conv, dense, group_norm, layer_norm
 
 
@@ -28,7 +29,10 @@ def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     `[B, T, N, D]`; zeros for an example whose keys are all masked.
   """
   if mask is None:
-    return jax.nn.dot_product_attention(q, k, v)
+    plain = jax.nn.dot_product_attention
+    if fits_tiles(q, k):
+      return jax.lax.platform_dependent(q, k, v, tpu=attend_by_tiles, default=plain)
+    return plain(q, k, v)
   out = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
   # With every key masked the softmax is uniform over keys that must not be read.
   return jnp.where(mask.any(-1)[:, None, None, None], out, 0)

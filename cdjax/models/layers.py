@@ -144,7 +144,8 @@ class Upsample(nn.Module):
   @nn.compact
   def __call__(self, x: Array, size: tuple[int, int] | None = None) -> Array:
     """`[B, H, W, C]` → `[B, *size, channels]`; `size` defaults to (2H, 2W)."""
-    x = resize_nearest(x, size or (2 * x.shape[1], 2 * x.shape[2]))
+    # Without the names here the gradient of the kernel gathers the enlarged map of all devices.
+    x = constrain(resize_nearest(x, size or (2 * x.shape[1], 2 * x.shape[2])))
     return constrain(conv(self.channels, dtype=self.dtype, name="conv")(x))
 
 

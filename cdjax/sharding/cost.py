@@ -7,6 +7,7 @@ sampler's or an accumulating step's numbers are those of the whole call.
 import collections
 import dataclasses
 import math
+import re
 
 import numpy as np
 
@@ -20,6 +21,7 @@ BETWEEN_SLICES = "between-slices"
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
          "call", "after-all", "optimization-barrier", "partition-id", "replica-id", "iota",
          "add-dependency", "domain", "opt-barrier"}
+_KERNEL_FLOPS = re.compile(r'"cost_estimate":\{"flops":"(\d+)"')   # what a kernel says of itself
 _SLICES = {"dynamic-slice", "slice", "gather"}
 
 
@@ -48,7 +50,8 @@ class Cost:
   """Of one call on one chip.
 
   Attributes:
-    flops: of matrix multiplications and convolutions, two for a multiplication and addition.
+    flops: of matrix multiplications and convolutions, two for a multiplication and addition, and
+      of kernels that say theirs.
     bytes: read from and written to HBM, without padding.
     collectives: all of them.
     unknown_loops: loops whose number of rounds is not in the program; they count once.
@@ -94,6 +97,8 @@ def program_cost(module: Module) -> Cost:
         cost.collectives.append(Collective(BETWEEN_SLICES, 2, size, times, size))
       elif instruction.opcode in ("dot", "convolution"):
         cost.flops += times * _flops(instruction, instructions)
+      elif said := _KERNEL_FLOPS.search(instruction.attributes):
+        cost.flops += times * float(said[1])
       if not fused:
         cost.bytes += times * _traffic(instruction, instructions, module)
       if instruction.opcode == "while":

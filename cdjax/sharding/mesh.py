@@ -62,3 +62,15 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 def replicated(mesh: Mesh) -> NamedSharding:
   """The sharding of what every device has whole."""
   return NamedSharding(mesh, PartitionSpec())
+
+
+def compiler_options(mesh: Mesh) -> dict[str, int] | None:
+  """XLA's options for programs whose parameters are spread over a mesh; None: its defaults.
+
+  Left alone, the TPU's compiler gathers a layer's parameters piece by piece while it multiplies,
+  and reads and writes the layer's whole result once for every piece: for images, where results are
+  much larger than parameters, that is most of the step.
+  """
+  if mesh.devices.flat[0].platform != "tpu":
+    return None
+  return {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1 << 20}

@@ -9,7 +9,9 @@ from cdjax.sharding.chips import Chip
 from cdjax.sharding.cost import Cost
 
 ASSUMPTIONS = (
-    "matrix multiplications and convolutions run at the chip's bfloat16 peak; nothing else counts",
+    "matrix multiplications, convolutions and kernels that say how much they compute (the forward "
+    "pass of attention does, its backward pass does not) run at the chip's bfloat16 peak; nothing "
+    "else counts",
     "memory traffic is every operand and result of a fusion once, without padding, at full speed",
     "a collective is a ring along one axis of the torus; collectives do not overlap each other",
     "the bound: computing, memory and links overlap fully; the sum: they do not overlap at all",

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from cdjax.core.rng import stream
 from cdjax.core.types import Array, PyTree
 from cdjax.sharding.logical import constrain
-from cdjax.sharding.mesh import replicated
+from cdjax.sharding.mesh import compiler_options, replicated
 from cdjax.train.state import TrainState
 
 # (params, frozen, batch, rng, step) → (loss, named terms); all of the result float32 scalars.
@@ -134,4 +134,5 @@ def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformation, *,
   return jax.jit(
       train_step, donate_argnums=0,
       in_shardings=(state_sharding, None, batch_sharding, replicated(mesh)),
-      out_shardings=(state_sharding, replicated(mesh)))
+      out_shardings=(state_sharding, replicated(mesh)),
+      compiler_options=compiler_options(mesh))

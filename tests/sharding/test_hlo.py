@@ -79,6 +79,21 @@ def test_a_program_costs_what_it_does_as_often_as_it_does_it():
   assert cost.bytes == 5 * (array + array + 4 * array + 4 * array + array) + 2 * array + 4
 
 
+def test_a_kernel_computes_what_it_says():
+  text = """HloModule kernels
+
+ENTRY %main (x: bf16[64,128]) -> bf16[64,128] {
+  %x = bf16[64,128]{1,0} parameter(0)
+  %silent = bf16[64,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", \
+backend_config={"custom_call_config":{"body":"abc"}}
+  ROOT %k = bf16[64,128]{1,0} custom-call(%silent), custom_call_target="tpu_custom_call", \
+backend_config={"custom_call_config":{"cost_estimate":{"flops":"175","transcendentals":"10"}}}
+}
+"""
+  cost = program_cost(parse_module(text))
+  assert cost.flops == 175 and cost.bytes == 4 * 64 * 128 * 2
+
+
 def test_operations_are_those_of_xla_s_own_analysis():
   def loss(kernel, x):
     grouped = kernel[..., :8, :]

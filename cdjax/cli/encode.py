@@ -13,7 +13,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from cdjax.cli.arguments import name_list
+from cdjax.cli.arguments import add_process_arguments, join_processes, name_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,17 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
   parser.add_argument("--splits", type=name_list, default=("train",), metavar="A,B",
                       help="of the data (default: train)")
+  add_process_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Encodes; prints where the latents are."""
   from cdjax.cli.overrides import parse_overrides
   from cdjax.core.config import load_config
-  from cdjax.sharding.hosts import initialize_distributed, leave_when_others_are_lost
+  from cdjax.sharding.hosts import leave_when_others_are_lost
   from cdjax.train.stages import encode_split
 
   config = parse_overrides(load_config(args.config), args.overrides)
-  initialize_distributed()
+  join_processes(args)
   with leave_when_others_are_lost():
     for split in args.splits:
       print(encode_split(config, args.workdir, split))

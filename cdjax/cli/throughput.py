@@ -1,8 +1,9 @@
-"""Measures how many radiographs a second one core prepares.
+"""Measures how many radiographs a second one core prepares, and how many it reads in training.
 
-Two figures: what each worker of `cdjax prepare --workers N` does (read, make square, resize,
-compress), and the whole preparation, from a manifest to shards, in one process. They are by
-computing time, so that other work on the machine does not count.
+Three figures: what each worker of `cdjax prepare --workers N` does (read, make square, resize,
+compress); the whole preparation, from a manifest to shards, in one process; and the batches of
+training, read from those shards. They are by computing time, so that other work on the machine
+does not count.
 
 Without --images it writes grey JPEG files with as many bits a pixel as those of MIMIC-CXR-JPG, and
 removes them afterwards.
@@ -48,10 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(paths: list[Path], what: str, resolution: int) -> None:
   """Measures and prints."""
-  from cdjax.data.throughput import measure, measure_whole
+  from cdjax.data.throughput import measure, measure_training, measure_whole
 
   results = {"read and compress": measure(paths, resolution=resolution),
-             "whole preparation": measure_whole(paths, resolution=resolution)}
+             "whole preparation": measure_whole(paths, resolution=resolution),
+             "training batches": measure_training(paths, resolution=resolution)}
   first = results["read and compress"]
   print(f"{first.images} {what}, {first.bytes_an_image / 1024:.0f} KiB each, to {resolution} px")
   for name, result in results.items():

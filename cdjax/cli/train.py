@@ -18,6 +18,8 @@ are its config.json, checkpoints/, metrics.jsonl, events/ (TensorBoard) and samp
 import argparse
 from pathlib import Path
 
+from cdjax.cli.arguments import add_process_arguments, join_processes
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
@@ -27,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
   parser.add_argument("--stages", metavar="A,B", help="which stages, in order "
                       "(default: the config's `stages`)")
+  add_process_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Trains; returns 0, or 128 plus the signal that stopped it. Others lost: ends with 75."""
   from cdjax.cli.overrides import parse_overrides
   from cdjax.core.config import load_config
-  from cdjax.sharding.hosts import initialize_distributed, leave_when_others_are_lost
+  from cdjax.sharding.hosts import leave_when_others_are_lost
   from cdjax.train.stages import STAGES
   from cdjax.train.stop import Stopped
 
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
   stages = [name.strip() for name in (args.stages or config.stages).split(",") if name.strip()]
   if unknown := [name for name in stages if name not in STAGES]:
     raise ValueError(f"unknown stage {unknown[0]!r}; expected some of {', '.join(STAGES)}")
-  initialize_distributed()
+  join_processes(args)
   try:
     with leave_when_others_are_lost():
       for stage in stages:

@@ -12,6 +12,7 @@ from cdjax.data.source import Split, open_split
 from cdjax.data.staging import read_info
 from cdjax.data.write import write_dataset
 from cdjax.findings.extract import extract_findings
+from cdjax.sharding.hosts import primary_first
 
 _VALIDATION_SHARE = 10   # one validation patient for so many training patients
 
@@ -66,11 +67,11 @@ def _ensure_phantom(config: ConfigDict, folder: Path) -> Path:
     yield from tqdm(made, total=population_size(**population, **counted),
                     desc=f"phantom {split}", unit="images")
 
-  fingerprint = write_dataset(
+  fingerprint = primary_first(lambda: write_dataset(
       {split: records(split) for split in patients}, folder, vocabulary=data.vocabulary,
       resolution=data.resolution, bits=data.bits,
       info={"phantom": law | {"patients": phantom.patients,
-                              "findings_from": phantom.findings_from}}, reuse=True)
+                              "findings_from": phantom.findings_from}}, reuse=True))
   logging.info("phantom of %d patients in %s, fingerprint %s", phantom.patients, folder,
                fingerprint[:12])
   return folder

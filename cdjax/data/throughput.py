@@ -1,5 +1,6 @@
-"""How many radiographs a second one core prepares."""
+"""How many radiographs a second one core prepares, and how many it reads in training."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -12,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from cdjax.data.image_io import load_image
+from cdjax.data.pipeline import make_loader
 from cdjax.data.prepare import prepare
+from cdjax.data.source import open_split
 
 # Of MIMIC-CXR-JPG, 570 GB for 377,110 images of some 7.6 megapixels.
 _BITS_PER_PIXEL = 1.6
@@ -96,17 +99,38 @@ def measure(paths: Sequence[Path], *, resolution: int) -> Throughput:
 def measure_whole(paths: Sequence[Path], *, resolution: int) -> Throughput:
   """`prepare` from a manifest to shards and index, in this process; arguments as `measure`."""
   with tempfile.TemporaryDirectory() as name:
+    _prepare(paths, Path(name) / "warm", resolution=16)
+    return _timed(paths, lambda: _prepare(paths, Path(name) / "data", resolution=resolution))
+
+
+def measure_training(paths: Sequence[Path], *, resolution: int) -> Throughput:
+  """The batches of training, read from shards in this process without memory of earlier ones.
+
+  Each record counts once: a step of the autoencoder reads two, the anchor and its mate.
+  Arguments as `measure`.
+  """
+  with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    with (folder / "list.csv").open("w", newline="", encoding="utf-8") as file:
+    _prepare(paths, folder, resolution=resolution, val_share=0.0, test_share=0.0)
+    loader = make_loader(
+        open_split(folder, "train", cache=False), batch_size=1, seed=0, read_threads=0,
+        num_epochs=2, mates=False)
+    with contextlib.closing(loader):
+      for _ in paths:   # the first epoch opens the files
+        next(loader)
+      return _timed(paths, lambda: [next(loader) for _ in paths])
+
+
+def _prepare(paths: Sequence[Path], output: Path, **options) -> None:
+  """Prepares files of one folder; every other one shows something."""
+  with tempfile.TemporaryDirectory() as name:
+    manifest = Path(name) / "list.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
       rows = csv.writer(file)
       rows.writerow(("image", "patient_id", "findings"))
       rows.writerows((path.name, path.name, "nodule" if i % 2 else "healthy")
                      for i, path in enumerate(paths))
-    run = lambda output, resolution: prepare(
-        paths[0].parent, folder / "list.csv", folder / output, resolution=resolution,
-        vocabulary=("nodule",))
-    run("warm", 16)
-    return _timed(paths, lambda: run("data", resolution))
+    prepare(paths[0].parent, manifest, output, vocabulary=("nodule",), **options)
 
 
 def _timed(paths: Sequence[Path], work: Callable[[], object]) -> Throughput:

@@ -4,12 +4,14 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 LOST = 75   # exit code of a process that another one has left: EX_TEMPFAIL, try again
@@ -96,6 +98,26 @@ def gather_texts(text: str) -> list[str]:
   padded[:data.size] = data
   rows = multihost_utils.process_allgather(padded)
   return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def primary_first(make: Callable[[], T]) -> T:
+  """Calls `make` in process 0, then in the others, where it finds what was made; all must call it.
+
+  Raises:
+    RuntimeError: process 0 could not make it (there: its own error).
+  """
+  error, made = None, None
+  if is_primary():
+    try:
+      made = make()
+    except Exception as caught:   # the others must not wait for it
+      error = caught
+  fine = all_agree(error is None)
+  if error is not None:
+    raise error
+  if not fine:
+    raise RuntimeError("process 0 failed; its message says why")
+  return made if is_primary() else make()
 
 
 def all_agree(value: bool) -> bool:

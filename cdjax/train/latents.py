@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -28,6 +29,7 @@ from cdjax.train.disk import disk_errors, write_json
 
 _PARTS = ("path", "mirror", "id", "null")
 _BATCH = 64
+_ROWS = 1024   # of latents in memory at once
 _FLUSH = 50   # batches between two notes of how far it is
 
 
@@ -88,8 +90,15 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
             for name, posterior in zip(_PARTS, posteriors, strict=True)
             for part in ("mean", "logvar")}
 
-  run = lambda i, batch: encode(params, jax.random.fold_in(jax.random.key(config.seed), i),
-                                batch["image"], batch["findings"].healthy, batch["view"])
+  mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))   # of this process; it works alone
+  split = NamedSharding(mesh, PartitionSpec("batch" if _BATCH % mesh.size == 0 else None))
+  params, key = jax.device_put((params, jax.random.key(config.seed)),
+                               NamedSharding(mesh, PartitionSpec()))
+
+  def run(i, batch):
+    inputs = (batch["image"], batch["findings"].healthy, batch["view"])
+    return encode(params, jax.random.fold_in(key, i), *jax.device_put(inputs, split))
+
   first = next(eval_batches(source, _BATCH))
   shapes = {name: value.shape[1:] for name, value in jax.eval_shape(
       lambda: run(0, first)).items()}
@@ -148,15 +157,35 @@ def _statistics(arrays: dict[str, np.ndarray], sick: np.ndarray) -> dict[str, li
   posteriors, each per channel; for `path_information` see `LatentStats`.
   """
 
-  def moments(name, rows, axes):
-    mean, noise = arrays[f"{name}_mean"][rows], np.exp(arrays[f"{name}_logvar"][rows])
-    values = {"mean": mean.mean(axes), "variance": mean.var(axes), "noise": noise.mean(axes)}
-    return {f"{name}_{key}": value.tolist() for key, value in values.items()}
-
-  known = arrays["path_mean"][sick].var(0)
-  noise = np.exp(arrays["path_logvar"][sick]).mean(0)
-  return (moments("path", sick, (0, 1, 2)) | moments("id", slice(None), (0, 1, 2))
+  path, identity = _moments(arrays, "path", sick), _moments(arrays, "id", np.ones_like(sick))
+  known, noise = path["variance"], path["noise"]
+  return (_by_channel("path", path) | _by_channel("id", identity)
           | {"path_information": (known / (known + noise)).tolist()})
+
+
+def _moments(arrays: dict[str, np.ndarray], name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+  """Per element, `[h, w, ...]` float64: mean and variance of the means, mean of the variances.
+
+  A part of the rows is in memory at a time, for all of them need not fit.
+  """
+  chosen = np.flatnonzero(rows)
+  total = square = noise = 0.0
+  for start in range(0, len(chosen), _ROWS):
+    part = chosen[start:start + _ROWS]
+    mean = arrays[f"{name}_mean"][part].astype(np.float64)
+    total, square = total + mean.sum(0), square + (mean ** 2).sum(0)
+    noise = noise + np.exp(arrays[f"{name}_logvar"][part].astype(np.float64)).sum(0)
+  mean = total / len(chosen)
+  return {"mean": mean, "variance": np.maximum(square / len(chosen) - mean ** 2, 0.0),
+          "noise": noise / len(chosen)}
+
+
+def _by_channel(name: str, moments: dict[str, np.ndarray]) -> dict[str, list]:
+  """Of places and examples together, per channel."""
+  mean = moments["mean"].mean((0, 1))
+  values = {"mean": mean, "noise": moments["noise"].mean((0, 1)),
+            "variance": (moments["variance"] + (moments["mean"] - mean) ** 2).mean((0, 1))}
+  return {f"{name}_{key}": value.tolist() for key, value in values.items()}
 
 
 def read_stats(folder: Path, *, sample_target: bool) -> LatentStats:

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from cdjax.core.rng import stream
 from cdjax.core.trees import named_leaves, tree_fingerprint
 from cdjax.core.types import PyTree
-from cdjax.sharding.hosts import is_primary
+from cdjax.sharding.hosts import all_agree, is_primary
 from cdjax.sharding.mesh import replicated
 from cdjax.sharding.partition import batch_sharding, to_global
 from cdjax.train.checkpoint import (
@@ -103,7 +103,7 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
     else:
       state, position, start = restored
       log.info("%s: going on from step %d of %d", name, start, num_steps)
-    if start == num_steps and (folder / "done.json").exists():
+    if all_agree(start == num_steps and (folder / "done.json").exists()):
       return state.ema_params
 
     # What the steps use is put on the mesh once.
@@ -120,6 +120,7 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
           "steps": num_steps, "seconds": round(seconds, 3),
           "fingerprint": tree_fingerprint(load_params(
               folder / "checkpoints" / str(num_steps))[0])})
+    all_agree(True)   # nobody asks for the finished stage before it says so
   return state.ema_params
 
 

@@ -4,6 +4,7 @@ A workdir holds `data/ autoencoder/ latents/ diffusion/ classifier/ judge/`, in 
 `verifier/` once somebody asks for it.
 """
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import fields
@@ -29,7 +30,8 @@ from cdjax.models.classifier import make_classifier
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.text import FAMILIES, load_text_encoder
 from cdjax.models.text_tokens import PhraseTable, make_table, save_table
-from cdjax.sharding.mesh import make_mesh
+from cdjax.sharding.hosts import is_primary
+from cdjax.sharding.mesh import make_mesh, replicated
 from cdjax.train.details import DETAILS_FILE, known_details
 from cdjax.train.disk import write_json
 from cdjax.train.init_from import load_stage
@@ -89,6 +91,11 @@ def _train(config: ConfigDict, stage: str, workdir: Path, source_fingerprint: st
       mesh=make_mesh(config.mesh), data_fingerprint=source_fingerprint, **kwargs)
 
 
+def _everywhere(config: ConfigDict) -> jax.sharding.Sharding:
+  """Of what every process reads, however the network's activations are split."""
+  return replicated(make_mesh(config.mesh))
+
+
 def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
   """Stage 1; the held-out check reports PSNR and SSIM and draws a grid."""
   folder = ensure_dataset(config, workdir)
@@ -96,7 +103,7 @@ def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
   model = make_autoencoder(config.autoencoder.model)
   batch = next(eval_batches(held_out, min(_EVAL_BATCH, len(held_out))))
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=_everywhere(config))
   def rebuild(params):
     apply = lambda *args, method: model.apply({"params": params["autoencoder"]}, *args,
                                               method=method)
@@ -161,13 +168,15 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   folder = Path(workdir) / "diffusion"
   folder.mkdir(parents=True, exist_ok=True)
   stats = read_stats(latents, sample_target=config.diffusion.sample_target)
-  write_json(folder / "stats.json",
-             {field.name: getattr(stats, field.name).tolist() for field in fields(stats)})
   frozen, text = {"stats": stats}, read_phrases(config)
   if text is not None:
     frozen["text"] = text
-    save_table(folder / WORDS_FILE, text)
-  write_json(folder / DETAILS_FILE, known_details(source.index.findings, source.vocabulary))
+  if is_primary():
+    write_json(folder / "stats.json",
+               {field.name: getattr(stats, field.name).tolist() for field in fields(stats)})
+    write_json(folder / DETAILS_FILE, known_details(source.index.findings, source.vocabulary))
+    if text is not None:
+      save_table(folder / WORDS_FILE, text)
   return _train(
       config, "diffusion", workdir, source.info["fingerprint"],
       init_fn=lambda key: diffusion.init_params(config, shape, key, frozen.get("text")),
@@ -200,7 +209,7 @@ def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
   source, held_out = open_split(folder, "train"), open_split(folder, "validation")
   model = make_classifier(config.classifier.model, len(source.vocabulary))
   probabilities = jax.jit(lambda params, x: jax.nn.sigmoid(
-      model.apply({"params": params["classifier"]}, x).status))
+      model.apply({"params": params["classifier"]}, x).status), out_shardings=_everywhere(config))
 
   def eval_fn(params, step):
     del step
@@ -252,7 +261,8 @@ def run_judge(config: ConfigDict, workdir: Path, **options) -> PyTree:
     images, findings = jax.tree.map(lambda *parts: np.concatenate(parts), *made)
     return {"image": images, "findings": findings}
 
-  loader = ArrayBatches(make_arrays, batch_size=judge.batch_size, seed=judge.seed)
+  loader = ArrayBatches(make_arrays, batch_size=judge.batch_size, seed=judge.seed,
+                        shard_index=jax.process_index(), shard_count=jax.process_count())
   return _train(
       config, "judge", workdir, f"phantom-balanced-{judge.seed}-{judge.num_images}",
       init_fn=lambda key: classifier.init_params(config, "judge", key),

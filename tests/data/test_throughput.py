@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from cdjax.cli.main import main
-from cdjax.data import throughput
+from cdjax.data import source, throughput
 from cdjax.data.prepare import prepare
-from cdjax.data.throughput import make_jpegs, measure, measure_whole
+from cdjax.data.throughput import make_jpegs, measure, measure_training, measure_whole
 
 
 def test_files_have_the_bits_of_radiographs(tmp_path):
@@ -51,11 +51,24 @@ def test_the_whole_preparation_is_measured(tmp_path, monkeypatch):
   assert seen == [(6, 16), (6, 32)] and result.images == 3 and result.cpu_seconds > 0
 
 
+def test_training_reads_every_image_at_its_size(tmp_path, monkeypatch):
+  shapes = []
+  decode = source.decode_png
+
+  def recording(*args):
+    shapes.append(decode(*args).shape)
+    return decode(*args)
+
+  monkeypatch.setattr(source, "decode_png", recording)
+  result = measure_training(make_jpegs(tmp_path, 3, 0.05), resolution=32)
+  assert shapes == [(32, 32)] * 6 and result.images == 3 and result.cpu_seconds > 0
+
+
 def test_command(tmp_path, capsys):
   assert main(["throughput", "--count", "2", "--megapixels", "0.05", "--resolution", "32"]) == 0
   out = capsys.readouterr().out
   assert "2 JPEG files of 0.05 megapixels" in out
-  assert out.count("images/s a core") == 2 and "whole preparation: " in out
+  assert out.count("images/s a core") == 3 and "whole preparation: " in out
   make_jpegs(tmp_path, 3, 0.05)
   assert main(["throughput", "--count", "2", "--images", str(tmp_path)]) == 0
   assert "images/s a core" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """Killed again and again, the newest checkpoint damaged in between: the end is the same.
 
-`CDJAX_KILLS` says how many times (30).
+`CDJAX_KILLS` says how many times (30; of two processes a fifth of that).
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import killed_toy
 import numpy as np
+import pair
 import pytest
 import toy
 
@@ -69,9 +70,35 @@ def test_kills_and_damage_leave_no_trace(tmp_path, undisturbed):
   assert fingerprint(run(tmp_path)) == undisturbed
 
 
+def test_killing_either_of_two_processes_leaves_no_trace(tmp_path):
+  codes, outputs = pair.run(killed_toy.__file__, tmp_path / "undisturbed")
+  assert codes == [0, 0], outputs
+  undisturbed = pair.fingerprint(outputs)
+  rng, expected = np.random.default_rng(8), False
+  for kill in range(max(KILLS // 5, 1)):
+    place, process = ("data", "step", "save")[kill % 3], int(rng.integers(2))
+    if place == "save":
+      process = 0   # the one that makes the folder
+    codes, outputs = pair.run(killed_toy.__file__, tmp_path / "killed", place,
+                              rng.integers(4, 12), process)
+    assert codes[process] == -signal.SIGKILL, (kill, place, outputs)
+    assert codes[1 - process] not in (0, -signal.SIGKILL), (kill, place, outputs)
+    assert any("cannot be read" in text for text in outputs) == expected, (kill, outputs)
+    steps = toy.checkpoint_steps(tmp_path / "killed")
+    assert steps, (kill, place)
+    expected = len(steps) > 1 and bool(rng.integers(2))
+    if expected:
+      shutil.rmtree(tmp_path / "killed" / toy.STAGE / "checkpoints" / f"{steps[-1]}.unreadable",
+                    ignore_errors=True)
+      damage(rng, tmp_path / "killed" / toy.STAGE / "checkpoints" / str(steps[-1]))
+  codes, outputs = pair.run(killed_toy.__file__, tmp_path / "killed")
+  assert codes == [0, 0], outputs
+  assert pair.fingerprint(outputs) == undisturbed
+
+
 FULL = """
 set -e
-mount -t tmpfs -o size=1500k none "$1"
+mount -t tmpfs -o size=1200k none "$1"
 code=0
 "$2" "$3" "$1" || code=$?
 echo "full: $code"

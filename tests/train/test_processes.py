@@ -1,12 +1,8 @@
 """Two real processes on loopback are one run: they stop, resume and fail together."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
+import pair
 import pytest
 import toy
 import two_processes
@@ -18,35 +14,14 @@ pytestmark = pytest.mark.slow
 
 def run_both(workdir, *arguments) -> tuple[list[int], list[str]]:
   """Exit codes and outputs of both processes."""
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  environment = os.environ | {
-      "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "JAX_PLATFORMS": "cpu",
-      "CDJAX_COORDINATOR": f"127.0.0.1:{port}", "CDJAX_NUM_PROCESSES": "2",
-      "CDJAX_HEARTBEAT_SECONDS": "20",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4 "
-                   "--xla_backend_optimization_level=0"}
-  processes = [subprocess.Popen(
-      [sys.executable, two_processes.__file__, str(workdir), *arguments], text=True,
-      env=environment | {"CDJAX_PROCESS_ID": str(i)}, stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT) for i in range(2)]
-  outputs = [process.communicate()[0] for process in processes]
-  return [process.returncode for process in processes], outputs
-
-
-def fingerprint(outputs) -> str:
-  found = {line.split()[1] for text in outputs for line in text.splitlines()
-           if line.startswith("fingerprint ")}
-  assert len(found) == 1, outputs
-  return found.pop()
+  return pair.run(two_processes.__file__, workdir, *arguments)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
   codes, outputs = run_both(tmp_path_factory.mktemp("undisturbed"))
   assert codes == [0, 0], outputs
-  return fingerprint(outputs)
+  return pair.fingerprint(outputs)
 
 
 @pytest.mark.parametrize("process", ["0", "1"])
@@ -58,7 +33,7 @@ def test_a_signal_to_one_stops_both_at_one_step_and_both_go_on(tmp_path, undistu
   assert steps == {f"{toy.STAGE}: stopped at step 7"}   # one after the signal: all have heard of it
   assert toy.checkpoint_steps(tmp_path)[-1] == 7
   codes, outputs = run_both(tmp_path)
-  assert codes == [0, 0] and fingerprint(outputs) == undisturbed
+  assert codes == [0, 0] and pair.fingerprint(outputs) == undisturbed
 
 
 @pytest.mark.parametrize("process", [0, 1])
@@ -69,4 +44,4 @@ def test_a_lost_process_ends_the_other_with_a_message(tmp_path, undisturbed, pro
   assert codes[left] in (LOST, -signal.SIGABRT), outputs[left][-3000:]
   assert "cannot be reached" in outputs[left] or "coordination service" in outputs[left].lower()
   codes, outputs = run_both(tmp_path)
-  assert codes == [0, 0] and fingerprint(outputs) == undisturbed
+  assert codes == [0, 0] and pair.fingerprint(outputs) == undisturbed

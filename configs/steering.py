@@ -34,8 +34,6 @@ def get_config(arg: str = "findings"):
   c.stages = "judge,autoencoder,diffusion"
   c.autoencoder.eval_every = 0
   c.diffusion.eval_every = 0
-  c.evaluate.interventions = 256
-  c.evaluate.composition = 32
-  c.evaluate.composition_10 = 16
+  c.evaluate.phases = ("counterfactual", "severity", "multi")
   c.update_from_flattened_dict(ROWS[name][1])
   return c

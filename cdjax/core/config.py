@@ -280,6 +280,7 @@ def base_config() -> ConfigDict:
 
   # Measuring.
   c.evaluate = ConfigDict(dict(
+      phases=(),                # of the phantom's evaluation, some of them only; (): all
       interventions=512,        # questions of each kind
       composition=128,          # questions of the null edit
       composition_10=64,        # of those, repeated ten times

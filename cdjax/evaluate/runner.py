@@ -86,8 +86,13 @@ _KEYS_OF = {
 
 def _left_out(subject: Subject, config: ConfigDict, single_study: Causes | None,
               known: dict[str, Phase]) -> dict[str, str]:
-  """Phase's name → why it cannot run."""
-  out = {}
+  """Phase's name → why it does not run."""
+  asked = tuple(config.evaluate.phases) or tuple(known)
+  if unknown := [name for name in asked if name not in PHASES | FULL_PHASES]:
+    raise ValueError(f"config.evaluate.phases names {unknown[0]!r}; expected some of "
+                     f"{', '.join(PHASES | FULL_PHASES)}")
+  out = {name: f"{phase.keys}: not among config.evaluate.phases"
+         for name, phase in known.items() if name not in asked}
   for name, phase in known.items():
     missing = [field for field in phase.needs if getattr(subject, field) is None]
     if missing:
@@ -141,7 +146,9 @@ def evaluate_phantom(
   known = PHASES | (FULL_PHASES if suite == "full" else {})
   left_out = _left_out(subject, config, single_study, known)
   chosen = {name: phase for name, phase in known.items() if name not in left_out}
-  print_of = fingerprint_of(fingerprint, seed, config.evaluate.to_dict(), config.data.to_dict(),
+  sizes = config.evaluate.to_dict()
+  del sizes["phases"]   # a phase is the same in whatever company
+  print_of = fingerprint_of(fingerprint, seed, sizes, config.data.to_dict(),
                             len(train_studies.patient))
   total = sum(phase.work(config.evaluate) for phase in chosen.values())
   before = 0.0                      # work of the phases that are done

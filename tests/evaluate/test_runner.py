@@ -96,6 +96,27 @@ def test_copying_is_measured_as_copying_and_resumes(config, train_studies, tmp_p
     run(silent, fingerprint="another model")
 
 
+def test_some_phases_alone_give_what_all_give(config, train_studies, tmp_path):
+  run = lambda **kwargs: evaluate_phantom(
+      copying_subject(), config=some, seed=3, train_studies=train_studies, **kwargs)
+  some = base_config()
+  some.update(config)
+  some.evaluate.phases = ("severity", "multi")
+  alone = run(workdir=tmp_path)
+  stages = {key.split("/")[-2] for key in alone if key.endswith(("spearman", "multi/finding"))}
+  assert stages == {"severity", "multi"} and "counterfactual/gain_inside" not in alone
+  assert "counterfactual/*: not among config.evaluate.phases" in alone["left_out"]
+  kept = (tmp_path / "evaluate-seed3" / "severity.json").stat().st_mtime_ns
+  some.evaluate.phases = ()
+  everything = run(workdir=tmp_path)
+  assert (tmp_path / "evaluate-seed3" / "severity.json").stat().st_mtime_ns == kept
+  assert {k: v for k, v in alone.items() if "/" in k and "seconds" not in k}.items() <= (
+      everything.items())
+  some.evaluate.phases = ("severty",)
+  with pytest.raises(ValueError, match="names 'severty'; expected some of autoencoder, "):
+    run()
+
+
 def test_a_baseline_with_answers_only_leaves_the_rest_out(config, train_studies):
   metrics = evaluate_phantom(Subject(counterfactual_fn=lambda key, x, findings, do: x),
                              config=config, seed=4, train_studies=train_studies)

@@ -1,12 +1,14 @@
 """This patient, but with other findings: images in, counterfactual images out.
 
---findings replaces the whole set of findings, --add and --remove edit it, --healthy empties it.
-The text is `severity side zone finding; …`, for example "large left lower pleural effusion; no
-cardiomegaly". The findings that the image shows come from --factual, else from --manifest, else
-from the workdir's classifier, and are printed.
+--findings replaces the whole set of findings, --report takes those that a radiologist's report in
+free text states, --add and --remove edit the set, --healthy empties it. The text of a finding is
+`severity side zone finding; …`, for example "large left lower pleural effusion; no cardiomegaly".
+The findings that the image shows come from --factual, else from --manifest, else from the workdir's
+classifier, and are printed.
 
 examples:
   cdjax counterfactual --workdir demo --image a.png --findings "large left pleural effusion"
+  cdjax counterfactual --workdir demo --image a.png --report report.txt
   cdjax counterfactual --workdir demo --image a.png --image b.dcm --healthy --output healthy
   cdjax counterfactual --workdir demo --image folder --factual "right upper nodule" \\
       --add "mild left lower consolidation" --num 4
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="CSV or JSONL with columns image and findings, to look the images up in")
   asked = parser.add_argument_group("the question").add_mutually_exclusive_group(required=True)
   asked.add_argument("--findings", metavar="TEXT", help="these findings and no others")
+  asked.add_argument("--report", type=Path, metavar="FILE",
+                     help="what this report in free text states as present, and nothing else; read "
+                     "by the rules of `cdjax extract`, on this machine")
   asked.add_argument("--add", metavar="TEXT", help="these too, or instead of the same-named")
   asked.add_argument("--remove", metavar="NAME", action="append", help="without this one")
   asked.add_argument("--healthy", action="store_true", help="without any")
@@ -83,6 +88,11 @@ def run(args: argparse.Namespace) -> int:
   x = np.stack(images)
   factual, where_from = factual_findings(args, kept, x, trained)
   asked = [question(findings, path) for findings, path in zip(factual, kept, strict=True)]
+  if args.report is not None:   # a report says more than any model knows
+    if unknown := sorted({f.name for f in asked[0]} - set(vocabulary)):
+      print(f"{args.report}: left out, since this run does not know it: {', '.join(unknown)}",
+            file=sys.stderr)
+    asked = [[f for f in findings if f.name in vocabulary] for findings in asked]
   findings, _ = leave_open(findings_to_arrays(factual, vocabulary), trained.details, vocabulary)
   do_findings, forgotten = leave_open(findings_to_arrays(asked, vocabulary), trained.details,
                                       vocabulary)
@@ -121,6 +131,9 @@ def parse_question(args: argparse.Namespace):
   if args.findings is not None:
     findings = parse_findings(args.findings)
     return lambda factual, path: findings
+  if args.report is not None:
+    stated = read_stated(args.report)
+    return lambda factual, path: stated
   add = parse_findings(args.add) if args.add is not None else []
   remove = args.remove or []
 
@@ -131,6 +144,16 @@ def parse_question(args: argparse.Namespace):
       raise ValueError(f"{path}: {error}") from error
 
   return edit
+
+
+def read_stated(path: Path) -> list:
+  """The findings that a report states as present, by the rules."""
+  from cdjax.findings.extract import extract_findings
+  try:
+    text = path.read_text("utf-8")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"--report {path}: not UTF-8 text (byte {error.start})") from error
+  return [finding for finding in extract_findings(text) if finding.status == "present"]
 
 
 def list_images(given: list[Path]) -> list[Path]:

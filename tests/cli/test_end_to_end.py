@@ -97,6 +97,22 @@ def test_the_same_seed_gives_the_same_answer(tiny_workdir, tmp_path):
   assert pictures[0] == pictures[1]
 
 
+def test_a_report_is_a_question(tiny_workdir, tmp_path, capsys):
+  write_image(tmp_path / "a.png")
+  report = tmp_path / "report.txt"
+  report.write_text("INDICATION: Nodule.\nFINDINGS: A large effusion layers on the left. Scoliosis"
+                    ".\nPossible consolidation. No pneumothorax.\n")
+  assert ask(tiny_workdir, "--image", tmp_path / "a.png", "--factual", "healthy",
+             "--report", report, "--output", tmp_path / "out") == 0
+  said = capsys.readouterr()
+  assert "asked large left pleural effusion\n" in said.out
+  assert "report.txt: left out, since this run does not know it: scoliosis" in said.err
+  assert "layers" not in said.out + said.err + (tmp_path / "out" / "answers.jsonl").read_text()
+  report.write_bytes(b"\xff\xfe\x00")
+  assert ask(tiny_workdir, "--image", tmp_path / "a.png", "--report", report) == 1
+  assert "report.txt: not UTF-8 text (byte 0)" in capsys.readouterr().err
+
+
 def test_factual_findings_come_from_the_manifest_else_the_classifier(
     tiny_workdir, tmp_path, capsys):
   write_image(tmp_path / "a.png")

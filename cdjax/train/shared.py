@@ -15,6 +15,8 @@ _SECTIONS = {"data": (), "latents": ("autoencoder",), "autoencoder": ("autoencod
 def decides(config: ConfigDict, stage: str) -> dict:
   """The part of the configuration that a stage depends on."""
   parts = {name: config[name].to_dict() for name in ("data", *_SECTIONS[stage])}
+  if stage == "judge":   # its images are its own
+    del parts["data"]["phantom"]
   if stage == "diffusion":
     parts["text"] = config.text
   seeded = stage not in ("data", "judge")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from cdjax.core.config import base_config
 from cdjax.core.images import ssim, to_unit
 from cdjax.core.rng import stream
 from cdjax.core.types import PyTree
@@ -249,7 +250,8 @@ def run_judge(config: ConfigDict, workdir: Path, **options) -> PyTree:
                      f"(data.source={config.data.source!r})")
   judge, size = config.judge, config.data.resolution
   config = config.copy_and_resolve_references()
-  config.seed = judge.seed   # all training seeds of a configuration are judged by the same one
+  # All training seeds and populations of a vocabulary are judged by the same one.
+  config.seed, config.data.phantom = judge.seed, base_config().data.phantom
   key = stream(jax.random.key(judge.seed), "judge")
 
   def render(i):

@@ -41,8 +41,8 @@ def trained(monkeypatch):
   return folders
 
 
-def ablate(tmp_path, *args):
-  return main.main(["ablate", "--config", CONFIG, "--workdir", str(tmp_path), *args])
+def ablate(tmp_path, *args, config=CONFIG):
+  return main.main(["ablate", "--config", config, "--workdir", str(tmp_path), *args])
 
 
 def test_rows_share_what_their_switch_does_not_touch(tmp_path, trained):
@@ -53,6 +53,15 @@ def test_rows_share_what_their_switch_does_not_touch(tmp_path, trained):
   assert {stage: stages.count(stage) for stage in set(stages)} == {
       "judge": 1, "autoencoder": 2, "diffusion": 3}
   assert ablate(tmp_path, "--only", rows, "--seeds", "1") == 0 and len(trained) == len(stages)
+
+
+def test_one_judge_for_what_is_told_and_what_is_read(tmp_path, trained):
+  assert ablate(tmp_path, "--only", "labels,findings,report", "--seeds", "1",
+                config="configs/steering.py") == 0
+  stages = [name.split("-")[0] for name in trained]
+  # Reports are other data, and what is learnt from them is another model.
+  assert {stage: stages.count(stage) for stage in set(stages)} == {
+      "judge": 1, "autoencoder": 2, "diffusion": 3}
 
 
 def test_seeds_are_averaged_and_every_row_is_explained(tmp_path, trained):

@@ -32,6 +32,7 @@ def get_config(arg: str = "findings"):
   c = base_config()
   c.name = f"steering-{name}"
   c.stages = "judge,autoencoder,diffusion"
+  c.judge.num_train_steps = 1000   # one for all rows; severities are the hardest to read
   c.autoencoder.eval_every = 0
   c.diffusion.eval_every = 0
   c.evaluate.phases = ("counterfactual", "severity", "multi")

@@ -1,8 +1,9 @@
 """The whole method on a phantom, in a quarter of an hour on two cores.
 
 Makes a synthetic population with five findings, trains all stages, answers counterfactual
-questions, measures them against the exact answers, and writes metrics.json, contact_sheet.png and
-report.html. Interrupted, the same command goes on where it was.
+questions, measures them against the exact answers, and writes metrics.json, contact_sheet.png,
+report.html, and held-out radiographs to ask about into examples/. Interrupted, the same command
+goes on where it was.
 
 examples:
   cdjax quickstart --workdir demo
@@ -124,8 +125,10 @@ def measure(config, workdir: Path, show) -> None:
 
 
 def write_report(config, workdir: Path, clock: Clock) -> None:
-  """metrics.json and what there is to look at."""
+  """metrics.json, what there is to look at, and what there is to ask about."""
+  from cdjax.data.source import open_split
   from cdjax.evaluate.resume import write_json
+  from cdjax.report.examples import write_examples
   from cdjax.report.run import write_run_report
   metrics = json.loads((workdir / f"metrics-seed{SEED}.json").read_text())
   plain = lambda seconds: {"value": seconds, "low": None, "high": None, "n": 1}
@@ -136,6 +139,7 @@ def write_report(config, workdir: Path, clock: Clock) -> None:
   write_run_report(
       workdir, _trained(config, workdir), metrics, title="cdjax quickstart",
       measured=f"{questions} questions of each kind about new phantom patients")
+  write_examples(open_split(workdir / "data", "validation"), workdir / "examples")
 
 
 def finish(workdir: Path, clock: Clock) -> None:
@@ -143,5 +147,6 @@ def finish(workdir: Path, clock: Clock) -> None:
   from cdjax.evaluate.table import format_table
   print(format_table(json.loads((workdir / "metrics.json").read_text())))
   print(f"\n{sum(clock.seconds.values()):.0f} seconds. Look at {workdir / 'contact_sheet.png'} and "
-        f"{workdir / 'report.html'}; ask: cdjax counterfactual --workdir {workdir} --image FILE "
+        f"{workdir / 'report.html'}; ask: cdjax counterfactual --workdir {workdir} "
+        f"--image {workdir / 'examples'} --manifest {workdir / 'examples' / 'list.csv'} "
         '--findings "large left pleural effusion"')

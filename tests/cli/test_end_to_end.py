@@ -1,5 +1,6 @@
 """The whole way through the command line, tiny: files, metadata, keys, errors, going on."""
 
+import csv
 import json
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 from cdjax.cli import main
+from cdjax.findings import parse_findings
+from cdjax.findings.extract import extract_findings
 
 # One key of every group of METRICS that a quickstart measures.
 KEYS = (
@@ -44,6 +47,24 @@ def test_quickstart_writes_metrics_sheet_and_report(tiny_workdir):
   for stage in ("autoencoder", "diffusion", "classifier", "judge"):
     assert json.loads((tiny_workdir / stage / "done.json").read_text())["steps"] == 6
     assert (tiny_workdir / stage / "config.json").exists()
+
+
+def test_quickstart_leaves_radiographs_to_ask_about(tiny_workdir, tmp_path, capsys):
+  folder = tiny_workdir / "examples"
+  rows = list(csv.DictReader((folder / "list.csv").open()))
+  names = [row["image"] for row in rows]
+  assert names[0] == "healthy-1.png" and "nodule.png" in names
+  assert len({row["patient_id"] for row in rows}) == len(rows)
+  for row in rows:
+    stem = row["image"].removesuffix(".png")
+    stated = [f for f in extract_findings((folder / f"{stem}.txt").read_text())
+              if f.status == "present"]
+    assert [f.name for f in stated] == [f.name for f in parse_findings(row["findings"])]
+    assert stem in ("healthy-1", "healthy-2", *(f.name for f in stated))
+    assert json.loads(Image.open(folder / row["image"]).text["cdjax"])["synthetic"] is True
+  assert ask(tiny_workdir, "--image", folder, "--manifest", folder / "list.csv", "--report",
+             folder / "nodule.txt", "--output", tmp_path) == 0
+  assert capsys.readouterr().out.count("(from the manifest)") == len(rows)
 
 
 def test_quickstart_again_changes_nothing(tiny_workdir):

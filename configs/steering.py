@@ -36,5 +36,6 @@ def get_config(arg: str = "findings"):
   c.autoencoder.eval_every = 0
   c.diffusion.eval_every = 0
   c.evaluate.phases = ("counterfactual", "severity", "multi")
+  c.evaluate.interventions = 256
   c.update_from_flattened_dict(ROWS[name][1])
   return c

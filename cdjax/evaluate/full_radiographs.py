@@ -39,6 +39,20 @@ def asked_of(findings: FindingsArrays, chosen: list[int]) -> FindingsArrays:
   return FindingsArrays(status, np.full((n, k), -1.0, np.float32), zeros, zeros)
 
 
+def half_of_patients(patient: Array, *, seed: int) -> np.ndarray:
+  """`[N]` bool: all images of a random half of the patients `[N]`, the smaller half of an odd
+  number, but at least one patient's.
+  """
+  names, rows = np.unique(np.asarray(patient), return_inverse=True)
+  half = np.random.default_rng(seed).permutation(len(names)) < max(1, len(names) // 2)
+  return half[rows]
+
+
+def some_rows(total: int, most: int, *, seed: int) -> np.ndarray:
+  """`[min(total, most)]` int, rising: which of `total` rows are used, each equally likely."""
+  return np.sort(np.random.default_rng(seed).permutation(total)[:most])
+
+
 def full_radiographs(
     subject: Subject,
     probabilities_fn,
@@ -50,6 +64,9 @@ def full_radiographs(
     seed: int,
 ) -> tuple[dict[str, dict], list[str]]:
   """Measures what `full_phases` does, on held-out patients.
+
+  Half of them are asked questions. The other half is the yardstick of privacy: an image is near to
+  its own counterfactual, so that those who are asked would always look like members.
 
   Args:
     subject: with a `verifier_fn` where there is one.
@@ -68,7 +85,8 @@ def full_radiographs(
   rows = np.arange(len(held_out))
   x = from_model(to_model_range(held_out.images(rows), held_out.bits))
   findings, patient = held_out.index.findings, held_out.index.patient
-  some = np.random.default_rng(seed).permutation(rows)[:c.interventions]
+  asked = half_of_patients(patient, seed=seed)
+  some = np.random.default_rng(seed).permutation(rows[asked])[:c.interventions]
   few = some[:c.composition_10]
   take = lambda tree, rows: jax.tree.map(lambda leaf: np.asarray(leaf)[rows], tree)
   do = asked_of(findings, chosen)
@@ -99,26 +117,38 @@ def full_radiographs(
   features = None
   if subject.features_fn is not None:
     features = lambda images: mapped(subject.features_fn, np.asarray(images, np.float32)[..., None])
+  if len(np.unique(patient[some])) < 2:
+    left_out.append("identity/features, /likeness, /verified: one patient is asked; strangers need "
+                    "another")
+    features = threshold = None
   record(identity_statistics(x[some], answers, embed=None if threshold is None else embed,
-                             threshold=threshold or 0.0, features=features), patient[some])
+                             threshold=threshold or 0.0, features=features,
+                             patient=patient[some]), patient[some])
   record(counterfactual_axioms(
       subject.counterfactual_fn, probabilities_fn, x[few], take(findings, few), take(do, few),
       key=stream(key, "axioms"), batch_size=c.batch_size), patient[few])
 
-  train_rows = np.arange(min(len(train), c.probe_images))
-  images = {"synthetic": answers, "held_out": x,
+  train_rows = some_rows(len(train), c.probe_images, seed=seed)
+  if len(train_rows) < len(train):
+    left_out.append(f"privacy/*: compared with {len(train_rows)} random training images of "
+                    f"{len(train)} (config.evaluate.probe_images)")
+  others = patient[~asked]
+  images = {"synthetic": answers, "held_out": x[~asked],
             "train": from_model(to_model_range(train.images(train_rows), train.bits))}
-  spaces = {"pixel": lambda images: images}
-  if subject.encode_fn is not None:
+  spaces = {"pixel": lambda images: images} if others.size else {}
+  if not others.size:
+    left_out.append("privacy/*: one held-out patient; those who are not asked are the yardstick")
+  elif subject.encode_fn is not None:
     spaces["latent"] = lambda images: _latents(answering, images, len(held_out.vocabulary))
-  if embed is not None:
+  if others.size and embed is not None:
     spaces["verifier"] = embed
   for space, of in spaces.items():
     metrics |= privacy_metrics(
         **{name: np.asarray(of(part)).reshape(len(part), -1) for name, part in images.items()},
-        space=space, quantile=max(QUANTILE, 1 / len(x)), resamples=c.bootstrap, seed=seed,
+        space=space, quantile=max(QUANTILE, 1 / len(others)), resamples=c.bootstrap, seed=seed,
+        # Patients are numbered within their split, which no two splits share.
         train_patient=np.array([f"train {p}" for p in train.index.patient[train_rows]]),
-        held_out_patient=np.array([f"held out {p}" for p in patient]))
+        held_out_patient=np.array([f"held out {p}" for p in others]))
   return metrics, left_out
 
 

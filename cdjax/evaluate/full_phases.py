@@ -1,10 +1,13 @@
-"""The phases of `--suite full` on the phantom: identity, axioms, privacy; as `evaluate.phases`."""
+"""The phases of `--suite full` on the phantom, as `evaluate.phases`: fidelity, identity, pathology,
+axioms and privacy.
+"""
 
 import jax
 import numpy as np
 
 from cdjax.core import rng
-from cdjax.core.types import UNKNOWN, Array, FindingsArrays
+from cdjax.core.types import PRESENT, UNKNOWN, Array, FindingsArrays
+from cdjax.evaluate.answer_quality import answer_fidelity, answer_pathology, finding_groups
 from cdjax.evaluate.axioms import counterfactual_axioms
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.identity import identity_statistics
@@ -12,7 +15,7 @@ from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.phases import REIDENTIFIED_PATIENTS, Run
 from cdjax.evaluate.population import new_studies
 from cdjax.evaluate.privacy import QUANTILE, privacy_metrics
-from cdjax.evaluate.questions import head
+from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.verification import (
     equal_error_threshold,
     likeness,
@@ -53,6 +56,36 @@ def identity(run: Run) -> dict[str, dict]:
   for prefix, answers in (("", run.answers("replace")), ("ceiling/exact/", q.exact)):
     found = identity_statistics(q.x, answers, embed=embed, threshold=threshold, features=seen)
     out |= run.intervals({f"{prefix}{key}": value for key, value in found.items()}, len(q))
+  return out
+
+
+def fidelity(run: Run) -> dict[str, dict]:
+  """`fidelity/*`: the answers to `replace` against real images of other patients, who show what
+  the same law asks for; the exact answers (`ceiling/exact/*`) are real against real at the same N.
+  A finding of fewer than `answer_quality.LEAST` images has no key.
+  """
+  q = run.questions("replace")
+  others = make_questions(rng.stream(run.key, "fidelity"), len(q), **run.law)
+  counts = (np.asarray(run.train.findings.status) == PRESENT).sum(0)
+  groups = [finding_groups(do, run.law["vocabulary"], counts)
+            for do in (others.do_findings, q.do_findings)]
+  out = {}
+  for prefix, answers in (("", run.answers("replace")), ("ceiling/exact/", q.exact)):
+    found, _ = answer_fidelity(others.exact, answers, *groups, seed=run.seed,
+                               features_fn=run.answering.subject.features_fn)
+    out |= {f"{prefix}{key}": entry for key, entry in found.items()}
+  return out
+
+
+def pathology(run: Run) -> dict[str, dict]:
+  """`pathology/*`: what the judge sees in the answers to `replace` against what was asked."""
+  q = run.questions("replace")
+  out = {}
+  for prefix, answers in (("", run.answers("replace")), ("ceiling/exact/", q.exact)):
+    found = answer_pathology(
+        run.judge(answers)["finding"], q.do_findings, vocabulary=run.law["vocabulary"],
+        patient=np.arange(len(q)), resamples=run.config.evaluate.bootstrap, seed=run.seed)
+    out |= {f"{prefix}{key}": entry for key, entry in found.items()}
   return out
 
 

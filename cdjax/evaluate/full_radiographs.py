@@ -1,4 +1,4 @@
-"""`--suite full` on held-out radiographs: identity, axioms and privacy without exact answers."""
+"""`--suite full` on held-out radiographs: what `full_phases` measures, without exact answers."""
 
 import jax
 import numpy as np
@@ -7,12 +7,14 @@ from cdjax.core.rng import stream
 from cdjax.core.types import ABSENT, PRESENT, UNKNOWN, Array, FindingsArrays
 from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import Split
+from cdjax.evaluate.answer_quality import answer_fidelity, answer_pathology, finding_groups
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.axioms import counterfactual_axioms
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.bootstrap import Statistic, by_patient, interval
 from cdjax.evaluate.identity import identity_statistics
 from cdjax.evaluate.image_metrics import from_model, to_model
+from cdjax.evaluate.manifold import NEIGHBOURS
 from cdjax.evaluate.privacy import QUANTILE, privacy_metrics
 from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.verification import (
@@ -78,7 +80,9 @@ def full_radiographs(
     seed: of the draws and of the bootstrap.
 
   Returns:
-    `identity/*`, `axioms/*`, `privacy/*`, intervals over patients; what was left out and why.
+    `fidelity/*`, `identity/*`, `pathology/*`, `axioms/*`, `privacy/*`, intervals over patients;
+    what was left out and why. `ceiling/exact/fidelity/*` is of the factual images of those who are
+    asked: real against real.
   """
   c, key = config.evaluate, stream(jax.random.key(seed), "full")
   answering = Answering(subject, c.batch_size, lambda rows: None)
@@ -127,6 +131,22 @@ def full_radiographs(
   record(counterfactual_axioms(
       subject.counterfactual_fn, probabilities_fn, x[few], take(findings, few), take(do, few),
       key=stream(key, "axioms"), batch_size=c.batch_size), patient[few])
+
+  metrics |= answer_pathology(
+      mapped(probabilities_fn, to_model(answers)), take(do, some), vocabulary=held_out.vocabulary,
+      patient=patient[some], resamples=c.bootstrap, seed=seed)
+  if min(len(some), (~asked).sum()) > NEIGHBOURS:
+    counts = (np.asarray(train.index.findings.status) == PRESENT).sum(0)
+    grouped = lambda findings: finding_groups(findings, held_out.vocabulary, counts)
+    real = grouped(take(findings, ~asked))
+    for prefix, images, shown in (("", answers, do), ("ceiling/exact/", x[some], findings)):
+      found, lines = answer_fidelity(x[~asked], images, real, grouped(take(shown, some)),
+                                     features_fn=subject.features_fn, seed=seed)
+      metrics |= {f"{prefix}{key}": entry for key, entry in found.items()}
+      left_out += [] if prefix else lines
+  else:
+    left_out.append(f"fidelity/*: {len(some)} images are asked, {(~asked).sum()} are not; expected "
+                    f"more than {NEIGHBOURS} each")
 
   train_rows = some_rows(len(train), c.probe_images, seed=seed)
   if len(train_rows) < len(train):

@@ -1,6 +1,6 @@
 """Real radiographs of held-out patients: what can be measured where no exact answer exists.
 
-Reconstruction; the classifier's AUROC; how far an answer moves the classifier towards the asked
+Reconstruction; how good the classifier is; how far an answer moves the classifier towards the asked
 finding, against its movement for the findings that nobody asked for; and what stays as it was
 outside the lungs. The classifier is the run's own: it has seen the training images and nothing
 else, so its movement says that the model and the classifier agree, not that a radiologist would.
@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import rankdata
 
 from cdjax.core.images import ssim_map
 from cdjax.core.rng import stream
@@ -22,9 +21,10 @@ from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import Split, open_split
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.batching import map_batches
-from cdjax.evaluate.bootstrap import Statistic, divide, interval, mean
+from cdjax.evaluate.bootstrap import Statistic, by_patient, divide, interval, mean
 from cdjax.evaluate.full_radiographs import full_radiographs
 from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
+from cdjax.evaluate.long_tail import classification_metrics, tiers
 from cdjax.evaluate.resume import write_json
 from cdjax.evaluate.trained import Trained, make_findings_fn, make_subject
 from cdjax.evaluate.workdir import with_identity
@@ -54,26 +54,6 @@ def load_held_out(folder: Path) -> HeldOut:
   return HeldOut(x, split.index.findings, split.index.patient, name)
 
 
-def by_patient(statistic: Statistic, patient: np.ndarray) -> Statistic:
-  """A statistic over images as one over patients: all images of a patient share a weight."""
-  return lambda weights: statistic(weights[:, patient])
-
-
-def auroc(scores: np.ndarray, positive: np.ndarray) -> Statistic:
-  """Area under the ROC curve by ranks (Mann-Whitney), ties counted half."""
-
-  def one(weights):
-    rows = np.repeat(np.arange(len(scores)), weights.astype(int))
-    there = positive[rows]
-    n_there, n_gone = there.sum(), (~there).sum()
-    if not n_there or not n_gone:
-      return np.nan
-    ranks = rankdata(scores[rows])
-    return (ranks[there].sum() - n_there * (n_there + 1) / 2) / (n_there * n_gone)
-
-  return lambda weights: np.array([one(w) for w in weights])
-
-
 def ssim_outside_lungs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Mean of the SSIM map outside `LUNG_BOX`, `[N]`; images `[N, S, S]` in [0, 1]."""
   values = np.asarray(ssim_map(jnp.asarray(a)[..., None], jnp.asarray(b)[..., None]))[..., 0]
@@ -98,12 +78,13 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
                          suite: str = "quick") -> dict:
   """Measures a run on its data set's held-out patients.
 
-  Keys: `autoencoder/psnr`, `/ssim`; `classifier/auroc/NAME` and, for every finding with at least
+  Keys: `autoencoder/psnr`, `/ssim`; `classifier/METRIC/NAME`, and `/macro`, `/head`, `/medium`,
+  `/tail`, for every metric of `classification.METRICS`; and, for every finding with at least
   `MIN_POSITIVES` training images, `counterfactual/NAME/asked`: the mean change of the classifier's
   probability of the asked finding in images without it; `/others`: that of the other such findings;
   `/ssim_outside_lungs`; and `healthy/NAME/removed`: the change of its probability when it is taken
-  away from images that show it. `suite` "full" adds `identity/*`, `axioms/*` and `privacy/*`, and
-  trains the verifier where it is not there.
+  away from images that show it. `suite` "full" adds what `full_radiographs` measures, and trains
+  the verifier where it is not there.
 
   Returns:
     Flat keys -> `{"value", "low", "high", "n"}`, intervals over patients.
@@ -120,9 +101,8 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
 
   def record(name: str, statistic: Statistic, rows: np.ndarray | None = None) -> None:
     patient = held_out.patient if rows is None else held_out.patient[rows]
-    numbers = np.unique(patient, return_inverse=True)[1]
-    metrics[name] = interval(by_patient(statistic, numbers), int(numbers.max()) + 1,
-                             resamples=config.evaluate.bootstrap, seed=seed)
+    expanded, count = by_patient(statistic, patient)
+    metrics[name] = interval(expanded, count, resamples=config.evaluate.bootstrap, seed=seed)
 
   rebuilt = from_model(map_batches(
       answering.subject.reconstruct_fn, (2 * held_out.x - 1)[..., None], held_out.findings,
@@ -136,10 +116,14 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
       batch_size=config.evaluate.batch_size))
   status = np.asarray(held_out.findings.status)
   factual = probabilities(held_out.x)
-  for k in chosen:
-    known = np.flatnonzero(status[:, k] >= 0)
-    record(f"classifier/auroc/{trained.vocabulary[k]}",
-           auroc(factual[known, k], status[known, k] == PRESENT), known)
+  left_out = []
+  for name, entry in classification_metrics(
+      factual, status, patient=held_out.patient, findings=trained.vocabulary,
+      tier=tiers(positives), resamples=config.evaluate.bootstrap, seed=seed).items():
+    if np.isfinite(entry["value"]):
+      metrics[f"classifier/{name}"] = entry
+    elif name.startswith("auroc/"):
+      left_out.append(f"classifier/{name}: no held-out image with it, or none without it")
 
   def moved(rows: np.ndarray, do: FindingsArrays, name: str) -> tuple[np.ndarray, np.ndarray]:
     take = lambda tree: jax.tree.map(lambda a: np.asarray(a)[rows], tree)
@@ -165,7 +149,6 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
       record(f"healthy/{name}/removed", mean(change[:, k]), there)
       record(f"healthy/{name}/ssim_outside_lungs",
              mean(ssim_outside_lungs(held_out.x[there], answers)), there)
-  left_out = []
   if suite == "full":
     subject = answering.subject
     try:

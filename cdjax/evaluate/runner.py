@@ -67,6 +67,9 @@ PHASES: dict[str, Phase] = {
 }
 # More of them, with `--suite full`.
 FULL_PHASES: dict[str, Phase] = {
+    "fidelity": Phase(full_phases.fidelity, (), "fidelity/*", lambda c: 0.2 * c.interventions),
+    "pathology": Phase(full_phases.pathology, ("judge_fn",), "pathology/*",
+                       lambda c: 0.1 * c.interventions),
     "identity": Phase(full_phases.identity, ("verifier_fn",), "identity/*",
                       lambda c: 0.2 * c.interventions),
     "axioms": Phase(full_phases.counterfactual, ("judge_fn",), "axioms/*",
@@ -130,7 +133,7 @@ def evaluate_phantom(
       found there with the same fingerprint, configuration and seed are not computed again.
     fingerprint: of the trained parameters.
     progress: told of the work done, see `Progress`.
-    suite: "full" adds identity, axioms and privacy.
+    suite: "full" adds fidelity, pathology, identity, axioms and privacy.
     verifier: fingerprint of the verifier, which only those depend on.
 
   Returns:

@@ -60,7 +60,8 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
     workdir: of the run; gets `metrics-seedS.json`.
     seed: of the new patients.
     progress: told of the work done.
-    suite: "full" adds identity, axioms and privacy, and trains the verifier where it is not there.
+    suite: "full" adds fidelity, pathology, identity, axioms and privacy, and trains the verifier
+      where it is not there.
 
   Raises:
     ValueError: the run's data are no phantom, so that there are no exact answers; or `seed` is the

@@ -61,7 +61,11 @@ def test_those_who_are_asked_do_not_pass_for_strangers_to_their_own_answers():
     assert 0.35 < attack["value"] < 0.65 and attack["low"] < 0.5 < attack["high"]
     assert attack["n"] == 60 + 20
     assert metrics[f"privacy/{space}/nearest_held_out"]["n"] == 20
-  assert metrics["identity/l1"]["n"] == 20 and not left_out
+  assert metrics["identity/l1"]["n"] == 20
+  # The copies are the factual images: real against real, which nothing tells apart.
+  name = "coverage/cdjax-classifier/40/bilinear16"
+  assert metrics[f"fidelity/{name}"] == metrics[f"ceiling/exact/fidelity/{name}"]
+  assert left_out[0] == "fidelity/*/finding/nodule: 0 real and 20 synthetic images, fewer than 50"
 
 
 def test_training_images_as_held_out_answers_are_found_out():
@@ -85,13 +89,15 @@ def test_a_patients_images_are_in_one_half():
 
 def test_what_is_not_looked_at_is_said():
   metrics, left_out = measure(Pictures(4, 1), Pictures(30, 2), probe_images=20)
-  assert left_out == ["privacy/*: compared with 20 random training images of 60 "
+  assert left_out == ["fidelity/*: 4 images are asked, 4 are not; expected more than 5 each",
+                      "privacy/*: compared with 20 random training images of 60 "
                       "(config.evaluate.probe_images)"]
   rows = some_rows(60, 20, seed=0)
   assert len(set(rows)) == 20 and rows.max() > 30   # not the first ones
   assert some_rows(3, 20, seed=0).tolist() == [0, 1, 2]
   metrics, left_out = measure(Pictures(1, 1), Pictures(30, 2))
   assert [line.split(":")[0] for line in left_out] == [
-      "identity/verifier_auc, /verified", "identity/features, /likeness, /verified", "privacy/*"]
+      "identity/verifier_auc, /verified", "identity/features, /likeness, /verified", "fidelity/*",
+      "privacy/*"]
   assert metrics["identity/l1"]["value"] == pytest.approx(0, abs=1e-6)
   assert not any(key.startswith("privacy/") for key in metrics)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cdjax.core.types import Array
 from cdjax.evaluate.features import Extractor, metric_name
-from cdjax.evaluate.frechet import frechet_distance, moments_of
+from cdjax.evaluate.frechet import frechet_distance_of_rows
 from cdjax.evaluate.kernel import kernel_distance
 from cdjax.evaluate.manifold import NEIGHBOURS, manifold_metrics
 
@@ -47,7 +47,7 @@ def fidelity_metrics(
   # A subset of everything would be the same one every time, and its spread 0.
   kernel = kernel_distance(real, synthetic, subsets=subsets,
                            subset_size=min(SUBSET_SIZE, count // 2), seed=seed)
-  values = {"fid": frechet_distance(moments_of(real), moments_of(synthetic)),
+  values = {"fid": frechet_distance_of_rows(real, synthetic),
             "kid": kernel.mean, "kid_sd": kernel.sd, **manifold_metrics(real, synthetic)}
   end = f"/{group}" if group else ""
   return {metric_name(name, extractor, count) + end: value for name, value in values.items()}

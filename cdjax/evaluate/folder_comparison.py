@@ -28,6 +28,7 @@ from cdjax.evaluate.folder_features import (
     folder_features,
 )
 from cdjax.evaluate.folder_groups import finding_tiers, make_groups, unknown_places
+from cdjax.evaluate.manifold import NEIGHBOURS
 from cdjax.evaluate.resume import fingerprint_of, resumed
 
 SUITES = ("quick", "full")
@@ -80,7 +81,8 @@ def compare_folders(
 
   Returns:
     Flat keys → `{"value", "low", "high", "n"}`, as `fidelity_metrics` names them;
-    `reference/…` of two halves of the real patients (suite "full"); `ms_ssim/real/…` and
+    `reference/…` of two halves of the real patients (suite "full"), cut to the same number of
+    images where they have more; `ms_ssim/real/…` and
     `ms_ssim/synthetic/…`; and beside them `seed`, `suite`, `machine`, `images`, `unusable` and
     `left_out`.
 
@@ -167,15 +169,18 @@ def _no_groups(real: ImageFolder, synthetic: ImageFolder) -> list[str]:
 
 def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
   """All measures of one extractor: overall, the reference, and by group."""
-  measure = lambda a, b: fidelity_metrics(a, b, extractor=extractor, seed=settings.seed)
-  metrics = {key: _plain(value, min(len(a), len(b))) for key, value in measure(a, b).items()}
+  measure = lambda a, b, **how: fidelity_metrics(a, b, extractor=extractor, seed=settings.seed,
+                                                 **how)
+  total = min(len(a), len(b))
+  metrics = {key: _plain(value, total) for key, value in measure(a, b).items()}
   left_out = []
   if settings.suite == "full":
     first = _half_of_patients(real.patient[sets["real"][0]], settings.seed)
-    size = min(first.sum(), (~first).sum())
-    if size > 5:
+    # At the N of the comparison where the halves are large enough: the bias of a distance is N's.
+    size = min(first.sum(), (~first).sum(), total)
+    if size > NEIGHBOURS:
       metrics |= {f"reference/{key}": _plain(value, int(size))
-                  for key, value in measure(a[first], a[~first]).items()}
+                  for key, value in measure(a[first], a[~first], most=total).items()}
     else:
       left_out.append(f"reference/*: {size} real images in the smaller half of the patients")
   if real.rows is not None and synthetic.rows is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from cdjax.evaluate.features import load_extractor
 from cdjax.models import densenet, efficientnet_lite, inception, vit
+from cdjax.models.convert import load_safetensors
 from cdjax.models.frozen import (
     DepthwiseConv,
     FrozenBatchNorm,
@@ -99,6 +100,29 @@ def test_features_of_the_published_efficientnet_are_its_packages(tmp_path):
     expected = theirs.extract_features(normal).mean((2, 3)).numpy()
   assert np.abs(expected[0] - expected[1]).max() > 0.1
   np.testing.assert_allclose(extractor.fn(x), expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parity
+def test_features_of_dinov2_are_the_transformers_librarys(tmp_path):
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  theirs = transformers.Dinov2Model(transformers.Dinov2Config(
+      hidden_size=768, num_hidden_layers=2, num_attention_heads=12, patch_size=14, image_size=70,
+      layerscale_value=1.0)).eval()
+  generator = torch.Generator().manual_seed(0)
+  with torch.no_grad():
+    for parameter in theirs.parameters():
+      parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+  theirs.save_pretrained(tmp_path)   # the library has other names in memory than in its files
+  state = load_safetensors(tmp_path)
+  ours, shape = vit.DinoV2(positions=5, layers=2), (2, 56, 84, 3)
+  params = load_frozen(state, template_of(ours, shape), unused=vit.UNUSED)
+  x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+  with torch.no_grad():
+    expected = theirs(torch.tensor(x.transpose(0, 3, 1, 2))).pooler_output.numpy()
+  assert np.abs(expected[0] - expected[1]).max() > 0.01
+  np.testing.assert_allclose(jax.jit(ours.apply)({"params": params}, x), expected,
+                             atol=1e-4 * np.abs(expected).max())
 
 
 class Small(nn.Module):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cdjax.core import rng
-from cdjax.core.types import PRESENT, UNKNOWN, Array, FindingsArrays
+from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.evaluate.answer_quality import answer_fidelity, answer_pathology, finding_groups
 from cdjax.evaluate.axioms import counterfactual_axioms
 from cdjax.evaluate.batching import map_batches
@@ -66,8 +66,7 @@ def fidelity(run: Run) -> dict[str, dict]:
   """
   q = run.questions("replace")
   others = make_questions(rng.stream(run.key, "fidelity"), len(q), **run.law)
-  counts = (np.asarray(run.train.findings.status) == PRESENT).sum(0)
-  groups = [finding_groups(do, run.law["vocabulary"], counts)
+  groups = [finding_groups(do, run.law["vocabulary"], run.train_counts)
             for do in (others.do_findings, q.do_findings)]
   out = {}
   for prefix, answers in (("", run.answers("replace")), ("ceiling/exact/", q.exact)):
@@ -112,7 +111,7 @@ def privacy(run: Run) -> dict[str, dict]:
   q, answers = run.questions("replace"), run.answers("replace")
   images = {
       "synthetic": (answers, q.do_findings),
-      "train": (from_model(run.train.image), run.train.findings),
+      "train": (from_model(run.compared.image), run.compared.findings),
       "held_out": (held_out[:, 0], jax.tree.map(lambda leaf: leaf[:, 0], findings))}
   spaces = {"pixel": lambda x, findings: x}
   subject = run.answering.subject
@@ -126,7 +125,7 @@ def privacy(run: Run) -> dict[str, dict]:
             for name, given in images.items()}
     out |= privacy_metrics(
         **rows, space=space, quantile=max(QUANTILE, 1 / n), resamples=run.config.evaluate.bootstrap,
-        seed=run.seed, train_patient=np.array([f"train {p}" for p in run.train.patient]),
+        seed=run.seed, train_patient=np.array([f"train {p}" for p in run.compared.patient]),
         held_out_patient=np.array([f"new {p}" for p in range(n)]))
   return out
 

@@ -15,7 +15,7 @@ from cdjax.evaluate.bootstrap import Statistic, by_patient, interval
 from cdjax.evaluate.identity import identity_statistics
 from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.manifold import NEIGHBOURS
-from cdjax.evaluate.privacy import QUANTILE, privacy_metrics
+from cdjax.evaluate.privacy import QUANTILE, privacy_metrics, some_rows
 from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.verification import (
     equal_error_threshold,
@@ -48,11 +48,6 @@ def half_of_patients(patient: Array, *, seed: int) -> np.ndarray:
   names, rows = np.unique(np.asarray(patient), return_inverse=True)
   half = np.random.default_rng(seed).permutation(len(names)) < max(1, len(names) // 2)
   return half[rows]
-
-
-def some_rows(total: int, most: int, *, seed: int) -> np.ndarray:
-  """`[min(total, most)]` int, rising: which of `total` rows are used, each equally likely."""
-  return np.sort(np.random.default_rng(seed).permutation(total)[:most])
 
 
 def full_radiographs(

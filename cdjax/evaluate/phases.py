@@ -62,6 +62,8 @@ class Run:
     key: of this evaluation, from its seed.
     seed: the seed, for the bootstrap.
     train: training studies.
+    compared: training studies that privacy looks for copies among.
+    train_counts: `[K]`, all training images that show each finding.
     single_study: causes of training patients with one study only, or None.
     on_work: told of finished rows, in rows of a counterfactual.
     kept: questions and answers of each kind that were already needed.
@@ -72,6 +74,8 @@ class Run:
   key: Array
   seed: int
   train: TrainStudies
+  compared: TrainStudies
+  train_counts: np.ndarray
   single_study: Causes | None
   on_work: Callable[[float], None]
   kept: dict = dataclasses.field(default_factory=dict)

@@ -38,6 +38,11 @@ class Neighbours:
   held_out: np.ndarray
 
 
+def some_rows(total: int, most: int, *, seed: int) -> np.ndarray:
+  """`[min(total, most)]` int, rising: which of `total` rows are used, each equally likely."""
+  return np.sort(np.random.default_rng(seed).permutation(total)[:most])
+
+
 def check_other_patients(train: Array, held_out: Array) -> None:
   """Refuses a yardstick that holds training patients: it would call copies normal.
 

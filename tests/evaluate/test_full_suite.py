@@ -119,6 +119,23 @@ def test_training_images_as_answers_are_found_out(config, train_studies, only_fu
   assert value("fidelity/ms_ssim/120") > value("ceiling/exact/fidelity/ms_ssim/120") + 0.03
 
 
+def test_copies_are_looked_for_among_all_training_images(config, train_studies, only_full):
+  """Answers copied from where the probes do not look: they are training images all the same."""
+  images = jnp.asarray(train_studies.image)
+  first = jax.tree.map(lambda leaf: np.asarray(leaf)[:20], train_studies)
+
+  def memorised(key, x, findings, do_findings):
+    return images[20 + jax.random.randint(key, (len(x),), 0, 20)]
+
+  run = lambda **how: evaluate_phantom(subject(memorised), config=config, seed=3,
+                                       train_studies=first, suite="full", **how)
+  key = "privacy/pixel/copies/q0.025"
+  assert run(train_total=40)["left_out"][-1] == (
+      "privacy/*: compared with 20 random training images of 40")
+  metrics = run(compared=train_studies, train_total=40, train_counts=[2000, 150, 10])
+  assert metrics[key]["value"] == 1 and not any("privacy" in line for line in metrics["left_out"])
+
+
 def test_quick_asks_for_none_of_it(config, train_studies, monkeypatch):
   monkeypatch.setattr(runner, "PHASES", {"healthy": runner.PHASES["healthy"]})
   metrics = evaluate_phantom(subject(copy), config=config, seed=3, train_studies=train_studies)

@@ -29,6 +29,7 @@ from cdjax.evaluate.folder_features import (
 )
 from cdjax.evaluate.folder_groups import finding_tiers, make_groups, unknown_places
 from cdjax.evaluate.manifold import NEIGHBOURS
+from cdjax.evaluate.privacy import half_of_patients
 from cdjax.evaluate.resume import fingerprint_of, resumed
 
 SUITES = ("quick", "full")
@@ -175,7 +176,7 @@ def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
   metrics = {key: _plain(value, total) for key, value in measure(a, b).items()}
   left_out = []
   if settings.suite == "full":
-    first = _half_of_patients(real.patient[sets["real"][0]], settings.seed)
+    first = half_of_patients(real.patient[sets["real"][0]], seed=settings.seed)
     # At the N of the comparison where the halves are large enough: the bias of a distance is N's.
     size = min(first.sum(), (~first).sum(), total)
     if size > NEIGHBOURS:
@@ -195,13 +196,6 @@ def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
     metrics |= {key: _plain(value, int(key.split("/")[2])) for key, value in values.items()}
     left_out += more
   return {"metrics": metrics, "left_out": left_out}
-
-
-def _half_of_patients(patient: np.ndarray, seed: int) -> np.ndarray:
-  """`[N]` bool: the images of a random half of the patients."""
-  names, rows = np.unique(patient, return_inverse=True)
-  half = np.random.default_rng(seed).permutation(len(names)) < len(names) // 2
-  return half[rows]
 
 
 def _diversity(folder: ImageFolder, numbers: np.ndarray, kind: str, settings: Settings) -> dict:

@@ -15,7 +15,7 @@ from cdjax.evaluate.bootstrap import Statistic, by_patient, interval
 from cdjax.evaluate.identity import identity_statistics
 from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.manifold import NEIGHBOURS
-from cdjax.evaluate.privacy import QUANTILE, privacy_metrics, some_rows
+from cdjax.evaluate.privacy import QUANTILE, half_of_patients, privacy_metrics, some_rows
 from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.verification import (
     equal_error_threshold,
@@ -39,15 +39,6 @@ def asked_of(findings: FindingsArrays, chosen: list[int]) -> FindingsArrays:
     status[row, new[0] if new.size else turn[0]] = PRESENT
   zeros = np.zeros((n, k), np.int8)
   return FindingsArrays(status, np.full((n, k), -1.0, np.float32), zeros, zeros)
-
-
-def half_of_patients(patient: Array, *, seed: int) -> np.ndarray:
-  """`[N]` bool: all images of a random half of the patients `[N]`, the smaller half of an odd
-  number, but at least one patient's.
-  """
-  names, rows = np.unique(np.asarray(patient), return_inverse=True)
-  half = np.random.default_rng(seed).permutation(len(names)) < max(1, len(names) // 2)
-  return half[rows]
 
 
 def full_radiographs(

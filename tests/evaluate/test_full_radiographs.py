@@ -8,8 +8,8 @@ import pytest
 from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
 from cdjax.data.source import Index
-from cdjax.evaluate.full_radiographs import full_radiographs, half_of_patients
-from cdjax.evaluate.privacy import some_rows
+from cdjax.evaluate.full_radiographs import full_radiographs
+from cdjax.evaluate.privacy import half_of_patients, some_rows
 from cdjax.evaluate.subject import Subject
 
 SIZE, K = 16, 2

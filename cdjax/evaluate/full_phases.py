@@ -90,12 +90,14 @@ def pathology(run: Run) -> dict[str, dict]:
 
 def counterfactual(run: Run) -> dict[str, dict]:
   """`axioms/*`, on as many questions as composition; the judge says what is seen."""
-  q = head(run.questions("replace"), run.config.evaluate.composition_10)
-  subject = run.answering.subject
+  c, subject = run.config.evaluate, run.answering.subject
+  q = head(run.questions("replace"), min(c.composition, c.composition_10))
+  nulls = None
+  if subject.null_fn is not None:   # the phase `composition` has asked for them already
+    nulls = {times: images[:len(q)] for times, images in run.nulls().items()}
   statistics = counterfactual_axioms(
       subject.counterfactual_fn, lambda x: subject.judge_fn(x)["finding"], q.x, q.findings,
-      q.do_findings, key=rng.stream(run.key, "axioms"),
-      batch_size=run.config.evaluate.batch_size)
+      q.do_findings, key=rng.stream(run.key, "axioms"), batch_size=c.batch_size, nulls=nulls)
   return run.intervals(statistics, len(q))
 
 

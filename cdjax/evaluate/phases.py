@@ -108,6 +108,16 @@ class Run:
           rng.stream(self.key, name), q.x, q.findings, q.do_findings)
     return self.kept[name]
 
+  def nulls(self) -> dict[int, np.ndarray]:
+    """The factual images of `replace` after 1 and after 10 null interventions."""
+    if "nulls" not in self.kept:
+      c = self.config.evaluate
+      q = head(self.questions("replace"), c.composition)
+      self.kept["nulls"] = axioms.null_chain(
+          self.answering, rng.stream(self.key, "composition"), q,
+          repeated=min(c.composition_10, len(q)))
+    return self.kept["nulls"]
+
   def intervals(self, statistics: Statistics, n: int) -> dict[str, dict]:
     """Value and bootstrap interval of each statistic over n patients."""
     return {key: interval(statistic, n, resamples=self.config.evaluate.bootstrap, seed=self.seed)
@@ -191,9 +201,9 @@ def composition(run: Run) -> dict[str, dict]:
   """`composition/*`."""
   c = run.config.evaluate
   q = head(run.questions("replace"), c.composition)
-  repeated = min(c.composition_10, len(q))
-  statistics = axioms.composition(run.answering, rng.stream(run.key, "composition"), q,
-                                  repeated=repeated)
+  chain = run.nulls()
+  repeated = len(chain[10])
+  statistics = axioms.composition(run.answering, rng.stream(run.key, "composition"), q, chain)
   last = {"composition/l1_10": statistics.pop("composition/l1_10")}
   return run.intervals(statistics, len(q)) | run.intervals(last, repeated)
 

@@ -75,7 +75,7 @@ FULL_PHASES: dict[str, Phase] = {
     "identity": Phase(full_phases.identity, ("verifier_fn",), "identity/*",
                       lambda c: 0.2 * c.interventions),
     "axioms": Phase(full_phases.counterfactual, ("judge_fn",), "axioms/*",
-                    lambda c: 30 * c.composition_10),
+                    lambda c: 20 * c.composition_10),
     "privacy": Phase(full_phases.privacy, (), "privacy/*", lambda c: c.interventions),
 }
 # Keys of one function only, inside phases that run without it.

@@ -136,6 +136,28 @@ def test_copies_are_looked_for_among_all_training_images(config, train_studies, 
   assert metrics[key]["value"] == 1 and not any("privacy" in line for line in metrics["left_out"])
 
 
+def test_null_interventions_are_asked_for_once(config, train_studies, monkeypatch):
+  monkeypatch.setattr(runner, "PHASES", {"composition": runner.PHASES["composition"]})
+  asked = []
+
+  def null(key, x, findings, residual):
+    asked.append(residual)
+    return 0.9 * x
+
+  def fading(key, x, findings, do_findings):
+    return 0.5 * x
+
+  metrics = evaluate_phantom(
+      dataclasses.replace(subject(fading), null_fn=null), config=config, seed=3,
+      train_studies=train_studies, suite="full")
+  assert asked == [True] * 10 + [False]
+  for times in ("", "_10"):   # of the same four questions
+    ours = metrics[f"axioms/composition/l1{times or '_1'}"]
+    assert ours["value"] == metrics[f"composition/l1{times}"]["value"] > 0
+    assert ours["n"] == 4
+  assert metrics["axioms/composition/l1_10"]["value"] > 3 * metrics["composition/l1"]["value"]
+
+
 def test_quick_asks_for_none_of_it(config, train_studies, monkeypatch):
   monkeypatch.setattr(runner, "PHASES", {"healthy": runner.PHASES["healthy"]})
   metrics = evaluate_phantom(subject(copy), config=config, seed=3, train_studies=train_studies)

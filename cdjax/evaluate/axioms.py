@@ -6,7 +6,7 @@ intervention taken back returns it too, and what was asked for is there. Distanc
 differences in [0, 1]. Prediction gain: Nemirovsky et al., "CounteRGAN", arXiv:2009.05199.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,26 +26,44 @@ def l1(a: Array, b: Array) -> np.ndarray:
   return np.abs(np.asarray(a, np.float64) - b).mean((1, 2))
 
 
-def composition(
+def null_chain(
     answering: Answering, key: Array, questions: Questions, *, repeated: int, times: int = 10
-) -> dict[str, Statistic]:
-  """The null intervention once, `times` times in a row, and without residual abduction.
+) -> dict[int, np.ndarray]:
+  """The factual images after one null intervention, and some of them after `times` in a row.
 
   Args:
     answering: asks the subject.
     key: of the draws; each repetition has its own.
-    questions: their factual images and findings are used.
-    repeated: how many of the questions are repeated.
-    times: null interventions in a row for `composition/l1_10`.
+    questions: N, whose factual images and findings are used.
+    repeated: how many of them are repeated.
+    times: 2 or more.
+
+  Returns:
+    `{1: [N, S, S], times: [repeated, S, S]}` in [0, 1].
   """
   first = answering.null(rng.stream(key, "null", 0), questions.x, questions.findings, True)
-  plain = answering.null(rng.stream(key, "null", 0), questions.x, questions.findings, False)
   few, x = head(questions, repeated), first[:repeated]
   for step in range(1, times):
     x = answering.null(rng.stream(key, "null", step), x, few.findings, True)
+  return {1: first, times: x}
+
+
+def composition(
+    answering: Answering, key: Array, questions: Questions, chain: dict[int, np.ndarray]
+) -> dict[str, Statistic]:
+  """The null intervention once, several times in a row, and without residual abduction.
+
+  Args:
+    answering: asks the subject.
+    key: that `chain` was made with.
+    questions: that it was made of.
+    chain: from `null_chain`.
+  """
+  plain = answering.null(rng.stream(key, "null", 0), questions.x, questions.findings, False)
+  times = max(chain)
   return {
-      "composition/l1": mean(l1(first, questions.x)),
-      "composition/l1_10": mean(l1(x, few.x)),
+      "composition/l1": mean(l1(chain[1], questions.x)),
+      f"composition/l1_{times}": mean(l1(chain[times], questions.x[:len(chain[times])])),
       "composition/l1_no_residual": mean(l1(plain, questions.x)),
   }
 
@@ -78,6 +96,7 @@ def counterfactual_axioms(
     key: Array,
     repeats: tuple[int, ...] = (1, 10),
     batch_size: int = 32,
+    nulls: Mapping[int, Array] | None = None,
 ) -> dict[str, Statistic]:
   """All axioms of any function that answers counterfactual questions; no exact answer is needed.
 
@@ -92,6 +111,8 @@ def counterfactual_axioms(
     repeats: after how many null interventions, and after how many cycles there and back, the
       distance is taken (Monteiro et al., eq. 5 and 6); rising.
     batch_size: of each call.
+    nulls: the images after M null interventions, `[N, H, W]` in [0, 1] for each M of `repeats`,
+      where they are known already; None: the function is asked.
 
   Returns:
     `axioms/composition/l1_M` and `axioms/reversibility/l1_M` for M of `repeats`;
@@ -109,13 +130,15 @@ def counterfactual_axioms(
   x = np.asarray(x, np.float32)
   statistics, null, cycled = {}, x, x
   for step in range(max(repeats)):
-    null = ask("null", step, null, findings, findings)
+    if nulls is None:
+      null = ask("null", step, null, findings, findings)
     there = ask("there", step, cycled, findings, do_findings)
     if not step:
       answer = there
     cycled = ask("back", step, there, do_findings, findings)
     if step + 1 in repeats:
-      statistics[f"axioms/composition/l1_{step + 1}"] = mean(l1(null, x))
+      statistics[f"axioms/composition/l1_{step + 1}"] = mean(
+          l1(null if nulls is None else nulls[step + 1], x))
       statistics[f"axioms/reversibility/l1_{step + 1}"] = mean(l1(cycled, x))
   before, after = (np.asarray(map_batches(probabilities_fn, to_model(images),
                                           batch_size=batch_size)) for images in (x, answer))

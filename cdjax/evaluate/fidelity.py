@@ -10,7 +10,7 @@ import numpy as np
 
 from cdjax.core.types import Array
 from cdjax.evaluate.features import Extractor, metric_name
-from cdjax.evaluate.frechet import frechet_distance, moments_of
+from cdjax.evaluate.frechet import frechet_distance_of_rows
 from cdjax.evaluate.kernel import kernel_distance
 from cdjax.evaluate.manifold import NEIGHBOURS, manifold_metrics
 
@@ -19,7 +19,7 @@ SUBSETS, SUBSET_SIZE = 100, 1000
 
 def fidelity_metrics(
     real: Array, synthetic: Array, *, extractor: Extractor, group: str = "", seed: int,
-    subsets: int = SUBSETS
+    subsets: int = SUBSETS, most: int | None = None
 ) -> dict[str, float]:
   """All measures of one pair of sets, at the number of images of the smaller one.
 
@@ -30,6 +30,7 @@ def fidelity_metrics(
     group: of the images, e.g. "sex/F"; the end of every name.
     seed: of the choice of rows from the larger set and of the kernel distance's subsets.
     subsets: of the kernel distance; more of them make its mean steadier.
+    most: rows of each set at most; None: as many as the smaller one has.
 
   Returns:
     `fid/…`, `kid/…` with `kid_sd/…` (between the subsets of 1,000 rows, of half the rows where
@@ -38,7 +39,7 @@ def fidelity_metrics(
   Raises:
     ValueError: 5 rows or fewer in a set, or numbers of features differ.
   """
-  count = min(len(real), len(synthetic))
+  count = min(len(real), len(synthetic), most or max(len(real), len(synthetic)))
   if count <= NEIGHBOURS:
     raise ValueError(f"{len(real)} real and {len(synthetic)} synthetic images{_of(group)}; "
                      f"expected more than {NEIGHBOURS} each")
@@ -47,7 +48,7 @@ def fidelity_metrics(
   # A subset of everything would be the same one every time, and its spread 0.
   kernel = kernel_distance(real, synthetic, subsets=subsets,
                            subset_size=min(SUBSET_SIZE, count // 2), seed=seed)
-  values = {"fid": frechet_distance(moments_of(real), moments_of(synthetic)),
+  values = {"fid": frechet_distance_of_rows(real, synthetic),
             "kid": kernel.mean, "kid_sd": kernel.sd, **manifold_metrics(real, synthetic)}
   end = f"/{group}" if group else ""
   return {metric_name(name, extractor, count) + end: value for name, value in values.items()}

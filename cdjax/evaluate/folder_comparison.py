@@ -28,6 +28,8 @@ from cdjax.evaluate.folder_features import (
     folder_features,
 )
 from cdjax.evaluate.folder_groups import finding_tiers, make_groups, unknown_places
+from cdjax.evaluate.manifold import NEIGHBOURS
+from cdjax.evaluate.privacy import half_of_patients
 from cdjax.evaluate.resume import fingerprint_of, resumed
 
 SUITES = ("quick", "full")
@@ -80,7 +82,8 @@ def compare_folders(
 
   Returns:
     Flat keys → `{"value", "low", "high", "n"}`, as `fidelity_metrics` names them;
-    `reference/…` of two halves of the real patients (suite "full"); `ms_ssim/real/…` and
+    `reference/…` of two halves of the real patients (suite "full"), cut to the same number of
+    images where they have more; `ms_ssim/real/…` and
     `ms_ssim/synthetic/…`; and beside them `seed`, `suite`, `machine`, `images`, `unusable` and
     `left_out`.
 
@@ -167,15 +170,18 @@ def _no_groups(real: ImageFolder, synthetic: ImageFolder) -> list[str]:
 
 def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
   """All measures of one extractor: overall, the reference, and by group."""
-  measure = lambda a, b: fidelity_metrics(a, b, extractor=extractor, seed=settings.seed)
-  metrics = {key: _plain(value, min(len(a), len(b))) for key, value in measure(a, b).items()}
+  measure = lambda a, b, **how: fidelity_metrics(a, b, extractor=extractor, seed=settings.seed,
+                                                 **how)
+  total = min(len(a), len(b))
+  metrics = {key: _plain(value, total) for key, value in measure(a, b).items()}
   left_out = []
   if settings.suite == "full":
-    first = _half_of_patients(real.patient[sets["real"][0]], settings.seed)
-    size = min(first.sum(), (~first).sum())
-    if size > 5:
+    first = half_of_patients(real.patient[sets["real"][0]], seed=settings.seed)
+    # At the N of the comparison where the halves are large enough: the bias of a distance is N's.
+    size = min(first.sum(), (~first).sum(), total)
+    if size > NEIGHBOURS:
       metrics |= {f"reference/{key}": _plain(value, int(size))
-                  for key, value in measure(a[first], a[~first]).items()}
+                  for key, value in measure(a[first], a[~first], most=total).items()}
     else:
       left_out.append(f"reference/*: {size} real images in the smaller half of the patients")
   if real.rows is not None and synthetic.rows is not None:
@@ -190,13 +196,6 @@ def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
     metrics |= {key: _plain(value, int(key.split("/")[2])) for key, value in values.items()}
     left_out += more
   return {"metrics": metrics, "left_out": left_out}
-
-
-def _half_of_patients(patient: np.ndarray, seed: int) -> np.ndarray:
-  """`[N]` bool: the images of a random half of the patients."""
-  names, rows = np.unique(patient, return_inverse=True)
-  half = np.random.default_rng(seed).permutation(len(names)) < len(names) // 2
-  return half[rows]
 
 
 def _diversity(folder: ImageFolder, numbers: np.ndarray, kind: str, settings: Settings) -> dict:

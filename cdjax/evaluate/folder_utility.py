@@ -32,7 +32,8 @@ def folder_utility(
   """Trains and measures every regime of `utility.REGIMES`.
 
   Real patients are split where the manifest names a split (validation counts as test), else 30 %
-  of them, drawn by `seed`, are the test. The vocabulary is what the real training images show.
+  of them, drawn by `seed`, are the test. Synthetic images that name a test patient, e.g. because
+  they were made from one, are left out. The vocabulary is what the real training images show.
 
   Args:
     config: of the classifier; `data.resolution` is the side that images are read at.
@@ -47,14 +48,19 @@ def folder_utility(
     The measures; what was left out and why.
 
   Raises:
-    ValueError: no manifest, or nothing labelled to train or to test on.
+    ValueError: no manifest, nothing labelled to train or to test on, or synthetic images of test
+      patients only.
   """
   if real.rows is None or synthetic.rows is None:
     raise ValueError("utility needs the findings of every image: give --real-manifest and "
                      "--synthetic-manifest")
   splits, problems = split_rows(real.rows, val_share=0.0, test_share=TEST_SHARE, seed=seed)
-  sets = {"real": (real, splits["train"]), "synthetic": (synthetic, synthetic.rows),
-          "test": (real, splits["validation"] + splits["test"])}
+  test = splits["validation"] + splits["test"]
+  tested = {row.patient_id for row in test}
+  made = [row for row in synthetic.rows if row.patient_id not in tested]
+  if not made:
+    raise ValueError("every synthetic image is of a patient of the test; none is left to train on")
+  sets = {"real": (real, splits["train"]), "synthetic": (synthetic, made), "test": (real, test)}
   vocabulary = sorted(set().union(*present_findings(splits["train"])))
   if not vocabulary:
     raise ValueError("no real training image shows a finding; there is nothing to learn")
@@ -62,6 +68,9 @@ def folder_utility(
   with config.unlocked():
     config.data.vocabulary = tuple(vocabulary)
   left_out = [f"utility: {problem.image}: {problem.reason}" for problem in problems]
+  if len(made) < len(synthetic.rows):
+    left_out.append(f"utility/synthetic: {len(synthetic.rows) - len(made)} images of patients of "
+                    "the test")
   loaded = {}
   for name, (folder, rows) in sets.items():
     loaded[name], lines = load_labelled(folder, rows, vocabulary, on_images=on_images,

@@ -51,15 +51,21 @@ def moments_of(features: Array) -> Moments:
   Raises:
     ValueError: not of two axes, no rows, or not finite.
   """
+  features = _checked(features)
+  mean = features.mean(0)
+  centred = features - mean
+  return Moments(len(features), mean, centred.T @ centred)
+
+
+def _checked(features: Array) -> np.ndarray:
+  """`[N, D]` float64, or an error that says what is wrong with it."""
   features = np.asarray(features, np.float64)
   if features.ndim != 2 or not len(features):
     raise ValueError(f"features of shape {features.shape}; expected [N, D] with N of at least 1")
   if not np.isfinite(features).all():
     raise ValueError(f"{(~np.isfinite(features)).any(1).sum()} of {len(features)} rows of features "
                      "are not finite")
-  mean = features.mean(0)
-  centred = features - mean
-  return Moments(len(features), mean, centred.T @ centred)
+  return features
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
@@ -111,6 +117,33 @@ def frechet_distance(a: Moments, b: Moments) -> float:
   cross = np.sqrt(_without_noise(np.linalg.eigvalsh(root @ second @ root))).sum()
   shift = a.mean - b.mean
   return max(0.0, float(shift @ shift + np.trace(first) + np.trace(second) - 2.0 * cross))
+
+
+def frechet_distance_of_rows(a: Array, b: Array) -> float:
+  """The same from the features themselves, in a fraction of the time where rows are few.
+
+  tr (C_a C_b)^½ is the sum of the singular values of X_a X_bᵀ / √((N − 1)(M − 1)), with X the
+  centred rows: C_a C_b and X_a X_bᵀ X_b X_aᵀ share their eigenvalues other than zero. That is a
+  matrix of N × M, not of D × D, so that it is taken where N or M is below D.
+
+  Args:
+    a: `[N, D]`, N ≥ 2.
+    b: `[M, D]`, M ≥ 2.
+
+  Raises:
+    ValueError: as `moments_of` and `frechet_distance`.
+  """
+  first, second = _checked(a), _checked(b)
+  for rows in (first, second):
+    if len(rows) < 2:
+      raise ValueError(f"{len(rows)} rows of features; a covariance needs at least 2")
+  if min(len(first), len(second)) >= first.shape[1] or first.shape[1] != second.shape[1]:
+    return frechet_distance(moments_of(first), moments_of(second))
+  shift = first.mean(0) - second.mean(0)
+  first, second = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (first, second))
+  cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+  spread = np.square(first).sum() + np.square(second).sum()
+  return max(0.0, float(shift @ shift + spread - 2.0 * cross))
 
 
 def _without_noise(eigenvalues: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
-"""The phases of `--suite full` on the phantom: identity, axioms, privacy; as `evaluate.phases`."""
+"""The phases of `--suite full` on the phantom, as `evaluate.phases`: fidelity, identity, pathology,
+axioms and privacy.
+"""
 
 import jax
 import numpy as np
 
 from cdjax.core import rng
 from cdjax.core.types import UNKNOWN, Array, FindingsArrays
+from cdjax.evaluate.answer_quality import answer_fidelity, answer_pathology, finding_groups
 from cdjax.evaluate.axioms import counterfactual_axioms
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.identity import identity_statistics
@@ -12,7 +15,7 @@ from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.phases import REIDENTIFIED_PATIENTS, Run
 from cdjax.evaluate.population import new_studies
 from cdjax.evaluate.privacy import QUANTILE, privacy_metrics
-from cdjax.evaluate.questions import head
+from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.verification import (
     equal_error_threshold,
     likeness,
@@ -56,14 +59,45 @@ def identity(run: Run) -> dict[str, dict]:
   return out
 
 
+def fidelity(run: Run) -> dict[str, dict]:
+  """`fidelity/*`: the answers to `replace` against real images of other patients, who show what
+  the same law asks for; the exact answers (`ceiling/exact/*`) are real against real at the same N.
+  A finding of fewer than `answer_quality.LEAST` images has no key.
+  """
+  q = run.questions("replace")
+  others = make_questions(rng.stream(run.key, "fidelity"), len(q), **run.law)
+  groups = [finding_groups(do, run.law["vocabulary"], run.train_counts)
+            for do in (others.do_findings, q.do_findings)]
+  out = {}
+  for prefix, answers in (("", run.answers("replace")), ("ceiling/exact/", q.exact)):
+    found, _ = answer_fidelity(others.exact, answers, *groups, seed=run.seed,
+                               features_fn=run.answering.subject.features_fn)
+    out |= {f"{prefix}{key}": entry for key, entry in found.items()}
+  return out
+
+
+def pathology(run: Run) -> dict[str, dict]:
+  """`pathology/*`: what the judge sees in the answers to `replace` against what was asked."""
+  q = run.questions("replace")
+  out = {}
+  for prefix, answers in (("", run.answers("replace")), ("ceiling/exact/", q.exact)):
+    found = answer_pathology(
+        run.judge(answers)["finding"], q.do_findings, vocabulary=run.law["vocabulary"],
+        patient=np.arange(len(q)), resamples=run.config.evaluate.bootstrap, seed=run.seed)
+    out |= {f"{prefix}{key}": entry for key, entry in found.items()}
+  return out
+
+
 def counterfactual(run: Run) -> dict[str, dict]:
   """`axioms/*`, on as many questions as composition; the judge says what is seen."""
-  q = head(run.questions("replace"), run.config.evaluate.composition_10)
-  subject = run.answering.subject
+  c, subject = run.config.evaluate, run.answering.subject
+  q = head(run.questions("replace"), min(c.composition, c.composition_10))
+  nulls = None
+  if subject.null_fn is not None:   # the phase `composition` has asked for them already
+    nulls = {times: images[:len(q)] for times, images in run.nulls().items()}
   statistics = counterfactual_axioms(
       subject.counterfactual_fn, lambda x: subject.judge_fn(x)["finding"], q.x, q.findings,
-      q.do_findings, key=rng.stream(run.key, "axioms"),
-      batch_size=run.config.evaluate.batch_size)
+      q.do_findings, key=rng.stream(run.key, "axioms"), batch_size=c.batch_size, nulls=nulls)
   return run.intervals(statistics, len(q))
 
 
@@ -79,7 +113,7 @@ def privacy(run: Run) -> dict[str, dict]:
   q, answers = run.questions("replace"), run.answers("replace")
   images = {
       "synthetic": (answers, q.do_findings),
-      "train": (from_model(run.train.image), run.train.findings),
+      "train": (from_model(run.compared.image), run.compared.findings),
       "held_out": (held_out[:, 0], jax.tree.map(lambda leaf: leaf[:, 0], findings))}
   spaces = {"pixel": lambda x, findings: x}
   subject = run.answering.subject
@@ -93,7 +127,7 @@ def privacy(run: Run) -> dict[str, dict]:
             for name, given in images.items()}
     out |= privacy_metrics(
         **rows, space=space, quantile=max(QUANTILE, 1 / n), resamples=run.config.evaluate.bootstrap,
-        seed=run.seed, train_patient=np.array([f"train {p}" for p in run.train.patient]),
+        seed=run.seed, train_patient=np.array([f"train {p}" for p in run.compared.patient]),
         held_out_patient=np.array([f"new {p}" for p in range(n)]))
   return out
 

@@ -1,4 +1,4 @@
-"""`--suite full` on held-out radiographs: identity, axioms and privacy without exact answers."""
+"""`--suite full` on held-out radiographs: what `full_phases` measures, without exact answers."""
 
 import jax
 import numpy as np
@@ -7,13 +7,15 @@ from cdjax.core.rng import stream
 from cdjax.core.types import ABSENT, PRESENT, UNKNOWN, Array, FindingsArrays
 from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import Split
+from cdjax.evaluate.answer_quality import answer_fidelity, answer_pathology, finding_groups
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.axioms import counterfactual_axioms
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.bootstrap import Statistic, by_patient, interval
 from cdjax.evaluate.identity import identity_statistics
 from cdjax.evaluate.image_metrics import from_model, to_model
-from cdjax.evaluate.privacy import QUANTILE, privacy_metrics
+from cdjax.evaluate.manifold import NEIGHBOURS
+from cdjax.evaluate.privacy import QUANTILE, half_of_patients, privacy_metrics, some_rows
 from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.verification import (
     equal_error_threshold,
@@ -51,6 +53,9 @@ def full_radiographs(
 ) -> tuple[dict[str, dict], list[str]]:
   """Measures what `full_phases` does, on held-out patients.
 
+  Half of them are asked questions. The other half is the yardstick of privacy: an image is near to
+  its own counterfactual, so that those who are asked would always look like members.
+
   Args:
     subject: with a `verifier_fn` where there is one.
     probabilities_fn: images `[B, H, W, 1]` in [-1, 1] → `[B, K]`, the run's classifier.
@@ -61,14 +66,17 @@ def full_radiographs(
     seed: of the draws and of the bootstrap.
 
   Returns:
-    `identity/*`, `axioms/*`, `privacy/*`, intervals over patients; what was left out and why.
+    `fidelity/*`, `identity/*`, `pathology/*`, `axioms/*`, `privacy/*`, intervals over patients;
+    what was left out and why. `ceiling/exact/fidelity/*` is of the factual images of those who are
+    asked: real against real.
   """
   c, key = config.evaluate, stream(jax.random.key(seed), "full")
   answering = Answering(subject, c.batch_size, lambda rows: None)
   rows = np.arange(len(held_out))
   x = from_model(to_model_range(held_out.images(rows), held_out.bits))
   findings, patient = held_out.index.findings, held_out.index.patient
-  some = np.random.default_rng(seed).permutation(rows)[:c.interventions]
+  asked = half_of_patients(patient, seed=seed)
+  some = np.random.default_rng(seed).permutation(rows[asked])[:c.interventions]
   few = some[:c.composition_10]
   take = lambda tree, rows: jax.tree.map(lambda leaf: np.asarray(leaf)[rows], tree)
   do = asked_of(findings, chosen)
@@ -99,26 +107,54 @@ def full_radiographs(
   features = None
   if subject.features_fn is not None:
     features = lambda images: mapped(subject.features_fn, np.asarray(images, np.float32)[..., None])
+  if len(np.unique(patient[some])) < 2:
+    left_out.append("identity/features, /likeness, /verified: one patient is asked; strangers need "
+                    "another")
+    features = threshold = None
   record(identity_statistics(x[some], answers, embed=None if threshold is None else embed,
-                             threshold=threshold or 0.0, features=features), patient[some])
+                             threshold=threshold or 0.0, features=features,
+                             patient=patient[some]), patient[some])
   record(counterfactual_axioms(
       subject.counterfactual_fn, probabilities_fn, x[few], take(findings, few), take(do, few),
       key=stream(key, "axioms"), batch_size=c.batch_size), patient[few])
 
-  train_rows = np.arange(min(len(train), c.probe_images))
-  images = {"synthetic": answers, "held_out": x,
+  metrics |= answer_pathology(
+      mapped(probabilities_fn, to_model(answers)), take(do, some), vocabulary=held_out.vocabulary,
+      patient=patient[some], resamples=c.bootstrap, seed=seed)
+  if min(len(some), (~asked).sum()) > NEIGHBOURS:
+    counts = (np.asarray(train.index.findings.status) == PRESENT).sum(0)
+    grouped = lambda findings: finding_groups(findings, held_out.vocabulary, counts)
+    real = grouped(take(findings, ~asked))
+    for prefix, images, shown in (("", answers, do), ("ceiling/exact/", x[some], findings)):
+      found, lines = answer_fidelity(x[~asked], images, real, grouped(take(shown, some)),
+                                     features_fn=subject.features_fn, seed=seed)
+      metrics |= {f"{prefix}{key}": entry for key, entry in found.items()}
+      left_out += [] if prefix else lines
+  else:
+    left_out.append(f"fidelity/*: {len(some)} images are asked, {(~asked).sum()} are not; expected "
+                    f"more than {NEIGHBOURS} each")
+
+  train_rows = some_rows(len(train), c.probe_images, seed=seed)
+  if len(train_rows) < len(train):
+    left_out.append(f"privacy/*: compared with {len(train_rows)} random training images of "
+                    f"{len(train)} (config.evaluate.probe_images)")
+  others = patient[~asked]
+  images = {"synthetic": answers, "held_out": x[~asked],
             "train": from_model(to_model_range(train.images(train_rows), train.bits))}
-  spaces = {"pixel": lambda images: images}
-  if subject.encode_fn is not None:
+  spaces = {"pixel": lambda images: images} if others.size else {}
+  if not others.size:
+    left_out.append("privacy/*: one held-out patient; those who are not asked are the yardstick")
+  elif subject.encode_fn is not None:
     spaces["latent"] = lambda images: _latents(answering, images, len(held_out.vocabulary))
-  if embed is not None:
+  if others.size and embed is not None:
     spaces["verifier"] = embed
   for space, of in spaces.items():
     metrics |= privacy_metrics(
         **{name: np.asarray(of(part)).reshape(len(part), -1) for name, part in images.items()},
-        space=space, quantile=max(QUANTILE, 1 / len(x)), resamples=c.bootstrap, seed=seed,
+        space=space, quantile=max(QUANTILE, 1 / len(others)), resamples=c.bootstrap, seed=seed,
+        # Patients are numbered within their split, which no two splits share.
         train_patient=np.array([f"train {p}" for p in train.index.patient[train_rows]]),
-        held_out_patient=np.array([f"held out {p}" for p in patient]))
+        held_out_patient=np.array([f"held out {p}" for p in others]))
   return metrics, left_out
 
 

@@ -62,6 +62,8 @@ class Run:
     key: of this evaluation, from its seed.
     seed: the seed, for the bootstrap.
     train: training studies.
+    compared: training studies that privacy looks for copies among.
+    train_counts: `[K]`, all training images that show each finding.
     single_study: causes of training patients with one study only, or None.
     on_work: told of finished rows, in rows of a counterfactual.
     kept: questions and answers of each kind that were already needed.
@@ -72,6 +74,8 @@ class Run:
   key: Array
   seed: int
   train: TrainStudies
+  compared: TrainStudies
+  train_counts: np.ndarray
   single_study: Causes | None
   on_work: Callable[[float], None]
   kept: dict = dataclasses.field(default_factory=dict)
@@ -103,6 +107,16 @@ class Run:
       self.kept[name] = self.answering.counterfactual(
           rng.stream(self.key, name), q.x, q.findings, q.do_findings)
     return self.kept[name]
+
+  def nulls(self) -> dict[int, np.ndarray]:
+    """The factual images of `replace` after 1 and after 10 null interventions."""
+    if "nulls" not in self.kept:
+      c = self.config.evaluate
+      q = head(self.questions("replace"), c.composition)
+      self.kept["nulls"] = axioms.null_chain(
+          self.answering, rng.stream(self.key, "composition"), q,
+          repeated=min(c.composition_10, len(q)))
+    return self.kept["nulls"]
 
   def intervals(self, statistics: Statistics, n: int) -> dict[str, dict]:
     """Value and bootstrap interval of each statistic over n patients."""
@@ -187,9 +201,9 @@ def composition(run: Run) -> dict[str, dict]:
   """`composition/*`."""
   c = run.config.evaluate
   q = head(run.questions("replace"), c.composition)
-  repeated = min(c.composition_10, len(q))
-  statistics = axioms.composition(run.answering, rng.stream(run.key, "composition"), q,
-                                  repeated=repeated)
+  chain = run.nulls()
+  repeated = len(chain[10])
+  statistics = axioms.composition(run.answering, rng.stream(run.key, "composition"), q, chain)
   last = {"composition/l1_10": statistics.pop("composition/l1_10")}
   return run.intervals(statistics, len(q)) | run.intervals(last, repeated)
 

@@ -38,6 +38,20 @@ class Neighbours:
   held_out: np.ndarray
 
 
+def half_of_patients(patient: Array, *, seed: int) -> np.ndarray:
+  """`[N]` bool: all images of a random half of the patients `[N]`, the smaller half of an odd
+  number, but at least one patient's.
+  """
+  names, rows = np.unique(np.asarray(patient), return_inverse=True)
+  half = np.random.default_rng(seed).permutation(len(names)) < max(1, len(names) // 2)
+  return half[rows]
+
+
+def some_rows(total: int, most: int, *, seed: int) -> np.ndarray:
+  """`[min(total, most)]` int, rising: which of `total` rows are used, each equally likely."""
+  return np.sort(np.random.default_rng(seed).permutation(total)[:most])
+
+
 def check_other_patients(train: Array, held_out: Array) -> None:
   """Refuses a yardstick that holds training patients: it would call copies normal.
 

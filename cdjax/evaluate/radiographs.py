@@ -1,18 +1,19 @@
 """Real radiographs of held-out patients: what can be measured where no exact answer exists.
 
-Reconstruction; the classifier's AUROC; how far an answer moves the classifier towards the asked
+Reconstruction; how good the classifier is; how far an answer moves the classifier towards the asked
 finding, against its movement for the findings that nobody asked for; and what stays as it was
 outside the lungs. The classifier is the run's own: it has seen the training images and nothing
 else, so its movement says that the model and the classifier agree, not that a radiologist would.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import rankdata
 
 from cdjax.core.images import ssim_map
 from cdjax.core.rng import stream
@@ -22,12 +23,14 @@ from cdjax.data.pipeline import to_model_range
 from cdjax.data.source import Split, open_split
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.batching import map_batches
-from cdjax.evaluate.bootstrap import Statistic, divide, interval, mean
+from cdjax.evaluate.bootstrap import Statistic, by_patient, divide, interval, mean
 from cdjax.evaluate.full_radiographs import full_radiographs
 from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
-from cdjax.evaluate.resume import write_json
+from cdjax.evaluate.long_tail import classification_metrics, tiers
+from cdjax.evaluate.resume import fingerprint_of, resumed, write_json
 from cdjax.evaluate.trained import Trained, make_findings_fn, make_subject
 from cdjax.evaluate.workdir import with_identity
+from cdjax.train.stages import stage_fingerprint
 
 # Rows and columns of the image that hold the lungs of almost everybody.
 LUNG_BOX = ((0.08, 0.88), (0.06, 0.94))
@@ -54,26 +57,6 @@ def load_held_out(folder: Path) -> HeldOut:
   return HeldOut(x, split.index.findings, split.index.patient, name)
 
 
-def by_patient(statistic: Statistic, patient: np.ndarray) -> Statistic:
-  """A statistic over images as one over patients: all images of a patient share a weight."""
-  return lambda weights: statistic(weights[:, patient])
-
-
-def auroc(scores: np.ndarray, positive: np.ndarray) -> Statistic:
-  """Area under the ROC curve by ranks (Mann-Whitney), ties counted half."""
-
-  def one(weights):
-    rows = np.repeat(np.arange(len(scores)), weights.astype(int))
-    there = positive[rows]
-    n_there, n_gone = there.sum(), (~there).sum()
-    if not n_there or not n_gone:
-      return np.nan
-    ranks = rankdata(scores[rows])
-    return (ranks[there].sum() - n_there * (n_there + 1) / 2) / (n_there * n_gone)
-
-  return lambda weights: np.array([one(w) for w in weights])
-
-
 def ssim_outside_lungs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Mean of the SSIM map outside `LUNG_BOX`, `[N]`; images `[N, S, S]` in [0, 1]."""
   values = np.asarray(ssim_map(jnp.asarray(a)[..., None], jnp.asarray(b)[..., None]))[..., 0]
@@ -98,12 +81,14 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
                          suite: str = "quick") -> dict:
   """Measures a run on its data set's held-out patients.
 
-  Keys: `autoencoder/psnr`, `/ssim`; `classifier/auroc/NAME` and, for every finding with at least
+  Keys: `autoencoder/psnr`, `/ssim`; `classifier/METRIC/NAME`, and `/macro`, `/head`, `/medium`,
+  `/tail`, for every metric of `classification.METRICS`; and, for every finding with at least
   `MIN_POSITIVES` training images, `counterfactual/NAME/asked`: the mean change of the classifier's
   probability of the asked finding in images without it; `/others`: that of the other such findings;
   `/ssim_outside_lungs`; and `healthy/NAME/removed`: the change of its probability when it is taken
-  away from images that show it. `suite` "full" adds `identity/*`, `axioms/*` and `privacy/*`, and
-  trains the verifier where it is not there.
+  away from images that show it. `suite` "full" adds what `full_radiographs` measures, and trains
+  the verifier where it is not there. What was measured is kept in `evaluate-seedS`, finding by
+  finding, so that an interrupted measurement goes on where it was.
 
   Returns:
     Flat keys -> `{"value", "low", "high", "n"}`, intervals over patients.
@@ -116,67 +101,91 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
   chosen = [k for k in range(len(trained.vocabulary)) if positives[k] >= MIN_POSITIVES]
   answering = Answering(make_subject(trained), config.evaluate.batch_size, lambda rows: None)
   key = stream(jax.random.key(seed), "radiographs")
-  metrics: dict[str, dict] = {}
-
-  def record(name: str, statistic: Statistic, rows: np.ndarray | None = None) -> None:
-    patient = held_out.patient if rows is None else held_out.patient[rows]
-    numbers = np.unique(patient, return_inverse=True)[1]
-    metrics[name] = interval(by_patient(statistic, numbers), int(numbers.max()) + 1,
-                             resamples=config.evaluate.bootstrap, seed=seed)
-
-  rebuilt = from_model(map_batches(
-      answering.subject.reconstruct_fn, (2 * held_out.x - 1)[..., None], held_out.findings,
-      batch_size=config.evaluate.batch_size, key=stream(key, "rebuild")))
-  record("autoencoder/psnr", psnr_statistic(rmse(held_out.x, rebuilt)))
-  record("autoencoder/ssim", mean(ssim(held_out.x, rebuilt)))
-
   classify = make_findings_fn(config, trained.classifier, "classifier")
   probabilities = lambda x: np.asarray(map_batches(
       lambda x: classify(x)["finding"], (2 * x - 1)[..., None],
       batch_size=config.evaluate.batch_size))
   status = np.asarray(held_out.findings.status)
-  factual = probabilities(held_out.x)
-  for k in chosen:
-    known = np.flatnonzero(status[:, k] >= 0)
-    record(f"classifier/auroc/{trained.vocabulary[k]}",
-           auroc(factual[known, k], status[known, k] == PRESENT), known)
+  factual = functools.cache(lambda: probabilities(held_out.x))
+
+  def measured(statistics: dict[str, Statistic], rows: np.ndarray | None = None) -> dict:
+    patient = held_out.patient if rows is None else held_out.patient[rows]
+    expanded = {name: by_patient(statistic, patient) for name, statistic in statistics.items()}
+    return {name: interval(statistic, count, resamples=config.evaluate.bootstrap, seed=seed)
+            for name, (statistic, count) in expanded.items()}
+
+  def autoencoder() -> dict:
+    rebuilt = from_model(map_batches(
+        answering.subject.reconstruct_fn, (2 * held_out.x - 1)[..., None], held_out.findings,
+        batch_size=config.evaluate.batch_size, key=stream(key, "rebuild")))
+    return measured({"autoencoder/psnr": psnr_statistic(rmse(held_out.x, rebuilt)),
+                     "autoencoder/ssim": mean(ssim(held_out.x, rebuilt))})
+
+  def classifier() -> dict:
+    found = classification_metrics(
+        factual(), status, patient=held_out.patient, findings=trained.vocabulary,
+        tier=tiers(positives), resamples=config.evaluate.bootstrap, seed=seed)
+    return {f"classifier/{name}": entry for name, entry in found.items()
+            if np.isfinite(entry["value"])}
 
   def moved(rows: np.ndarray, do: FindingsArrays, name: str) -> tuple[np.ndarray, np.ndarray]:
     take = lambda tree: jax.tree.map(lambda a: np.asarray(a)[rows], tree)
     answers = answering.counterfactual(stream(key, name), held_out.x[rows],
                                        take(held_out.findings), take(do))
-    return answers, probabilities(answers) - factual[rows]
+    return answers, probabilities(answers) - factual()[rows]
 
-  for k in chosen:
-    name, others = trained.vocabulary[k], [j for j in chosen if j != k]
+  def of_finding(k: int) -> dict:
+    out, name, others = {}, trained.vocabulary[k], [j for j in chosen if j != k]
     without = np.flatnonzero(status[:, k] == ABSENT)
     if without.size:
       answers, change = moved(without, only(held_out.findings, k), f"ask/{name}")
-      record(f"counterfactual/{name}/asked", mean(change[:, k]), without)
+      statistics = {"asked": mean(change[:, k])}
       if others:
         # Findings that the question also takes away move down for a good reason: left out.
-        stays = np.where(status[without][:, others] == PRESENT, np.nan, change[:, others])
-        record(f"counterfactual/{name}/others", _rows_mean(stays), without)
-      record(f"counterfactual/{name}/ssim_outside_lungs",
-             mean(ssim_outside_lungs(held_out.x[without], answers)), without)
+        statistics["others"] = _rows_mean(np.where(
+            status[without][:, others] == PRESENT, np.nan, change[:, others]))
+      statistics["ssim_outside_lungs"] = mean(ssim_outside_lungs(held_out.x[without], answers))
+      out |= measured({f"counterfactual/{name}/{end}": statistic
+                       for end, statistic in statistics.items()}, without)
     there = np.flatnonzero(status[:, k] == PRESENT)
     if there.size:
       answers, change = moved(there, only(held_out.findings, None), f"remove/{name}")
-      record(f"healthy/{name}/removed", mean(change[:, k]), there)
-      record(f"healthy/{name}/ssim_outside_lungs",
-             mean(ssim_outside_lungs(held_out.x[there], answers)), there)
-  left_out = []
+      out |= measured({
+          f"healthy/{name}/removed": mean(change[:, k]),
+          f"healthy/{name}/ssim_outside_lungs": mean(
+              ssim_outside_lungs(held_out.x[there], answers))}, there)
+    return out
+
+  depends = fingerprint_of(trained.fingerprint, config.counterfactual.to_dict(),
+                           config.evaluate.to_dict(), train.info["fingerprint"], held_out.split,
+                           chosen, seed)
+
+  def kept(name: str, compute: Callable[[], dict], *more: str) -> dict:
+    path = Path(workdir) / f"evaluate-seed{seed}" / f"radiographs-{name}.json"
+    return resumed(path, fingerprint_of(depends, *more), compute)
+
+  metrics = kept("autoencoder", autoencoder) | kept("classifier", classifier)
+  for k in chosen:
+    metrics |= kept(trained.vocabulary[k], functools.partial(of_finding, k))
+  left_out = [f"classifier/*/{name}: no held-out image with it, or none without it"
+              for name in trained.vocabulary if f"classifier/auroc/{name}" not in metrics]
   if suite == "full":
     subject = answering.subject
     try:
       subject = with_identity(subject, trained, workdir)
     except ValueError as error:   # no patient has two studies
       left_out.append(f"identity/verifier_auc, /verified: {error}")
-    more, lines = full_radiographs(
-        subject, lambda x: classify(x)["finding"], open_split(folder, held_out.split), train,
-        chosen or list(range(len(trained.vocabulary))), config=config, seed=seed)
-    metrics |= more
-    left_out += lines
+
+    def full() -> dict:
+      found, lines = full_radiographs(
+          subject, lambda x: classify(x)["finding"], open_split(folder, held_out.split), train,
+          chosen or list(range(len(trained.vocabulary))), config=config, seed=seed)
+      return {"metrics": found, "left_out": lines}
+
+    verifier = "" if subject.verifier_fn is None else stage_fingerprint(workdir, "verifier")
+    found = kept("full", full, verifier)
+    metrics |= found["metrics"]
+    left_out += found["left_out"]
   metrics |= {"seed": seed, "split": held_out.split, "machine": jax.devices()[0].device_kind,
               "left_out": left_out}
   write_json(Path(workdir) / f"metrics-seed{seed}.json", metrics)

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cdjax.core import rng
+from cdjax.core.types import Array
 from cdjax.evaluate import full_phases, phases
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.phases import Run, TrainStudies
@@ -67,10 +69,13 @@ PHASES: dict[str, Phase] = {
 }
 # More of them, with `--suite full`.
 FULL_PHASES: dict[str, Phase] = {
+    "fidelity": Phase(full_phases.fidelity, (), "fidelity/*", lambda c: 0.2 * c.interventions),
+    "pathology": Phase(full_phases.pathology, ("judge_fn",), "pathology/*",
+                       lambda c: 0.1 * c.interventions),
     "identity": Phase(full_phases.identity, ("verifier_fn",), "identity/*",
                       lambda c: 0.2 * c.interventions),
     "axioms": Phase(full_phases.counterfactual, ("judge_fn",), "axioms/*",
-                    lambda c: 30 * c.composition_10),
+                    lambda c: 20 * c.composition_10),
     "privacy": Phase(full_phases.privacy, (), "privacy/*", lambda c: c.interventions),
 }
 # Keys of one function only, inside phases that run without it.
@@ -122,6 +127,9 @@ def evaluate_phantom(
     progress: Progress | None = None,
     suite: str = "quick",
     verifier: str = "",
+    compared: TrainStudies | None = None,
+    train_counts: Array | None = None,
+    train_total: int | None = None,
 ) -> dict:
   """Measures every key of METRICS that the subject allows.
 
@@ -135,8 +143,11 @@ def evaluate_phantom(
       found there with the same fingerprint, configuration and seed are not computed again.
     fingerprint: of the trained parameters.
     progress: told of the work done, see `Progress`.
-    suite: "full" adds identity, axioms and privacy.
+    suite: "full" adds fidelity, pathology, identity, axioms and privacy.
     verifier: fingerprint of the verifier, which only those depend on.
+    compared: training studies that privacy looks for copies among; None: `train_studies`.
+    train_counts: `[K]` of all training images, for head, medium and tail; None: of `compared`.
+    train_total: how many training images there are in all; None: as many as `compared`.
 
   Returns:
     Flat keys → `{"value", "low", "high", "n"}`, with `machine`, `seed` and `left_out` (what was
@@ -146,6 +157,9 @@ def evaluate_phantom(
   known = PHASES | (FULL_PHASES if suite == "full" else {})
   left_out = _left_out(subject, config, single_study, known)
   chosen = {name: phase for name, phase in known.items() if name not in left_out}
+  compared = train_studies if compared is None else compared
+  if train_counts is None:
+    train_counts = np.asarray(compared.findings.present).sum(0)
   sizes = config.evaluate.to_dict()
   del sizes["phases"]   # a phase is the same in whatever company
   print_of = fingerprint_of(fingerprint, seed, sizes, config.data.to_dict(),
@@ -162,7 +176,8 @@ def evaluate_phantom(
   run = Run(
       answering=Answering(subject, config.evaluate.batch_size, on_work), config=config,
       key=rng.stream(jax.random.key(seed), "evaluate"), seed=seed, train=train_studies,
-      single_study=single_study, on_work=on_work)
+      compared=compared, train_counts=np.asarray(train_counts), single_study=single_study,
+      on_work=on_work)
 
   def compute(name: str) -> dict:
     began = time.perf_counter()
@@ -174,7 +189,8 @@ def evaluate_phantom(
     state.update(name=name, done=0.0, work=phase.work(config.evaluate))
     on_work(0.0)
     path = None if workdir is None else workdir / f"evaluate-seed{seed}" / f"{name}.json"
-    depends = fingerprint_of(print_of, verifier) if name in FULL_PHASES else print_of
+    depends = fingerprint_of(print_of, verifier, len(compared.patient)) \
+        if name in FULL_PHASES else print_of
     result = resumed(path, depends, lambda name=name: compute(name))
     metrics |= result["keys"]
     seconds[f"seconds/{name}"] = _plain(result["seconds"], 1)
@@ -186,6 +202,9 @@ def evaluate_phantom(
   stated = list(left_out.values()) + [
       f"{keys}: the subject has no {field}" for field, keys in _KEYS_OF.items()
       if getattr(subject, field) is None]
+  if suite == "full" and train_total is not None and train_total > len(compared.patient):
+    stated.append(f"privacy/*: compared with {len(compared.patient)} random training images of "
+                  f"{train_total}")
   metrics = dict(sorted(metrics.items())) | seconds | {
       "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, jax on "
                  f"{jax.devices()[0].device_kind}",

@@ -13,7 +13,7 @@ _YARDSTICKS = {
 }
 _GROUPS = ("autoencoder", "classifier", "swap", "healthy", "counterfactual", "diversity",
            "sharpness", "severity", "multi", "unseen", "leakage", "composition", "reversibility",
-           "single_study", "identity", "axioms", "privacy", "seconds")
+           "single_study", "fidelity", "identity", "pathology", "axioms", "privacy", "seconds")
 # Own key → the yardstick's key where it has another name, for yardsticks of one key only.
 _RENAMED = {("pca256", "autoencoder/psnr"): "psnr",
             ("probe", "leakage/findings_from_identity"): "accuracy"}

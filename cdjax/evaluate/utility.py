@@ -113,7 +113,7 @@ def utility(
   Args:
     config: see `train_classifier`; `data.vocabulary` names the K findings.
     real: training images; their counts decide the tiers.
-    synthetic: training images.
+    synthetic: training images; a patient is whose identity an image has.
     test: real, of other patients.
     workdir: gets one folder a classifier.
     resamples, seed: of the bootstrap over patients.
@@ -124,9 +124,9 @@ def utility(
     "high", "n"}`. The average precision's macro is the mAP.
 
   Raises:
-    ValueError: a patient is in training and in test.
+    ValueError: a patient is in training, real or synthetic, and in test.
   """
-  shared = np.intersect1d(real.patient, test.patient)
+  shared = np.intersect1d(np.concatenate([real.patient, synthetic.patient]), test.patient)
   if shared.size:
     raise ValueError(f"{shared.size} patients are in training and in test: {shared[:5].tolist()}")
   findings = tuple(config.data.vocabulary)

@@ -21,6 +21,7 @@ from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.features import classifier_extractor
 from cdjax.evaluate.image_metrics import to_model
 from cdjax.evaluate.phases import TrainStudies
+from cdjax.evaluate.privacy import some_rows
 from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.rendering import Causes
 from cdjax.evaluate.resume import fingerprint_of
@@ -30,6 +31,9 @@ from cdjax.evaluate.trained import Trained, make_subject
 from cdjax.models.classifier import make_classifier
 from cdjax.models.verifier import make_verifier
 from cdjax.train.stages import run_verifier, stage_fingerprint
+
+# Training images that privacy looks for copies among: so many, and so many pixels, at most.
+COMPARED, COMPARED_PIXELS = 20_000, 2**27
 
 
 @flax.struct.dataclass
@@ -60,7 +64,8 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
     workdir: of the run; gets `metrics-seedS.json`.
     seed: of the new patients.
     progress: told of the work done.
-    suite: "full" adds identity, axioms and privacy, and trains the verifier where it is not there.
+    suite: "full" adds fidelity, pathology, identity, axioms and privacy, and trains the verifier
+      where it is not there.
 
   Raises:
     ValueError: the run's data are no phantom, so that there are no exact answers; or `seed` is the
@@ -73,21 +78,26 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
   if seed in (config.data.phantom.seed, config.judge.seed):
     raise ValueError(f"--seed {seed} drew the training data; give another one")
   source = open_split(ensure_dataset(config, workdir), "train")
-  rows = np.arange(min(len(source), config.evaluate.probe_images))
-  studies = TrainStudies(
-      image=to_model_range(source.images(rows), source.bits),
-      findings=jax.tree.map(lambda a: a[rows], source.index.findings),
-      patient=source.index.patient[rows])
-  subject, verifier = make_subject(trained), ""
+
+  def studies(rows):
+    return TrainStudies(image=to_model_range(source.images(rows), source.bits),
+                        findings=jax.tree.map(lambda a: a[rows], source.index.findings),
+                        patient=source.index.patient[rows])
+
+  subject, verifier, compared = make_subject(trained), "", None
   if suite == "full":
     subject = with_identity(subject, trained, workdir)
     verifier = stage_fingerprint(workdir, "verifier")
+    most = min(COMPARED, COMPARED_PIXELS // source.resolution**2)
+    compared = studies(some_rows(len(source), max(most, config.evaluate.probe_images), seed=seed))
   return evaluate_phantom(
-      subject, config=config, seed=seed, train_studies=studies,
+      subject, config=config, seed=seed,
+      train_studies=studies(np.arange(min(len(source), config.evaluate.probe_images))),
       single_study=single_studies(config), workdir=workdir,
       fingerprint=fingerprint_of(trained.fingerprint, json.dumps(
           config.counterfactual.to_dict(), sort_keys=True)),
-      progress=progress, suite=suite, verifier=verifier)
+      progress=progress, suite=suite, verifier=verifier, compared=compared, train_total=len(source),
+      train_counts=source.index.findings.present.sum(0))
 
 
 def with_identity(subject: Subject, trained: Trained, workdir: Path) -> Subject:

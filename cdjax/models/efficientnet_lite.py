@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cdjax.core.types import Array
-from cdjax.models.frozen import FrozenBatchNorm, frozen_conv
+from cdjax.models.frozen import DepthwiseConv, FrozenBatchNorm, frozen_conv
 
 SIZE, DIMENSION, CHANNELS = 224, 1280, 3
 UNUSED = (r"_fc\..*",)
@@ -54,8 +54,7 @@ class InvertedResidual(nn.Module):
     if self.expansion != 1:
       h = frozen_conv(wide, 1, name="_expand_conv")(h)
       h = nn.relu6(FrozenBatchNorm(_EPSILON, name="_bn0")(h))
-    h = frozen_conv(wide, self.kernel, strides=self.strides, padding="SAME", groups=wide,
-                    name="_depthwise_conv")(h)
+    h = DepthwiseConv(self.kernel, self.strides, name="_depthwise_conv")(h)
     h = nn.relu6(FrozenBatchNorm(_EPSILON, name="_bn1")(h))
     h = frozen_conv(self.channels, 1, name="_project_conv")(h)
     h = FrozenBatchNorm(_EPSILON, name="_bn2")(h)

@@ -90,6 +90,19 @@ def test_numbers_are_those_of_the_arrays_and_names_say_how(pair, tmp_path, capsy
   assert fid > 1.3 * metrics["reference/fid/pixels/20/crop32-bilinear8"]["value"] > 0
 
 
+def test_real_against_real_is_taken_at_the_number_of_the_comparison(pair, tmp_path):
+  """A distance falls with N where the sets are one: at another N it would be no yardstick."""
+  few = write_folder(tmp_path / "few", 12, first=800)
+  assert run((pair[0], few), tmp_path / "m.json", "--suite", "full") == 0
+  metrics = json.loads((tmp_path / "m.json").read_text())
+  ours, yardstick = (metrics[f"{prefix}fid/pixels/12/crop32-bilinear8"]
+                     for prefix in ("", "reference/"))
+  assert ours["n"] == yardstick["n"] == 12
+  # 40 and 12 images of one distribution are no farther apart than two halves of the 40.
+  assert 0.6 < ours["value"] / yardstick["value"] < 1.6
+  assert not any(key.startswith("reference/fid/pixels/20/") for key in metrics)
+
+
 def test_manifests_give_groups_and_a_missing_column_is_said(pair, tmp_path, capsys):
   real = write_manifest(tmp_path / "real.csv", 40)
   synthetic = write_manifest(tmp_path / "synthetic.csv", 36,

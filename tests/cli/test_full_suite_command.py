@@ -17,7 +17,7 @@ def test_full_adds_to_quick_and_trains_the_verifier_once(tiny_workdir, tmp_path,
   assert {key: full[key] for key in quick if key != "seconds/total"} == {
       key: value for key, value in quick.items() if key != "seconds/total"}
   added = {key.split("/")[0] for key in full.keys() - quick.keys()}
-  assert added == {"identity", "ceiling", "axioms", "privacy", "seconds"}
+  assert added == {"fidelity", "identity", "pathology", "ceiling", "axioms", "privacy", "seconds"}
   for space in ("pixel", "latent", "verifier"):
     assert 0 <= full[f"privacy/{space}/membership_auc"]["value"] <= 1
   assert full["identity/features"]["value"] > 0

@@ -5,6 +5,7 @@ import scipy.linalg
 from cdjax.evaluate.frechet import (
     empty_moments,
     frechet_distance,
+    frechet_distance_of_rows,
     merge_moments,
     moments_of,
     update_moments,
@@ -40,6 +41,17 @@ def test_fewer_rows_than_features_is_exact_for_the_low_rank_covariance():
   expected = (np.square(a.mean(0) - b.mean(0)).sum() + np.square(centred[0]).sum() / 19
               + np.square(centred[1]).sum() / 29 - 2 * cross)
   assert frechet_distance(moments_of(a), moments_of(b)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(20, 30, 96), (300, 20, 96), (95, 95, 96), (96, 200, 96),
+                                           (2, 3, 8)])
+def test_rows_and_moments_give_one_distance(n, m, d):
+  a, b = features(n, d, seed=3, shift=50.0), features(m, d, seed=4, shift=50.2)
+  got = frechet_distance_of_rows(a, b)
+  # An independent way: the moments' own, by eigenvalues of D × D matrices.
+  assert got == pytest.approx(frechet_distance(moments_of(a), moments_of(b)), rel=1e-6)
+  assert frechet_distance_of_rows(a, a) == pytest.approx(0, abs=1e-9 * np.square(a).sum())
+  assert frechet_distance_of_rows(a.astype(np.float32), b) == pytest.approx(got, rel=1e-4)
 
 
 def test_distance_to_itself_is_zero_and_a_shift_is_its_square():
@@ -83,3 +95,9 @@ def test_errors_name_the_numbers():
     moments_of(np.zeros((0, 3)))
   with pytest.raises(ValueError, match="1 of 2 rows of features are not finite"):
     moments_of(np.array([[1.0, np.nan], [0.0, 0.0]]))
+  with pytest.raises(ValueError, match="1 rows of features; a covariance needs at least 2"):
+    frechet_distance_of_rows(np.ones((4, 3)), np.ones((1, 3)))
+  with pytest.raises(ValueError, match="3 and of 4 features"):
+    frechet_distance_of_rows(np.ones((2, 3)), np.ones((2, 4)))
+  with pytest.raises(ValueError, match="1 of 2 rows of features are not finite"):
+    frechet_distance_of_rows(np.ones((2, 2)), np.array([[1.0, np.inf], [0.0, 0.0]]))

@@ -72,6 +72,11 @@ def test_a_copy_keeps_the_patient_and_reaches_nothing(config, train_studies, onl
   assert 0.7 < value("identity/verifier_auc") <= 1
   assert 0 < value("ceiling/exact/identity/l1") < 0.2
   assert value("ceiling/exact/identity/features") > 0
+  # A judge to whom everything is the same tells nothing of nothing.
+  for metric in ("auroc", "balanced_accuracy"):
+    assert value(f"pathology/{metric}/macro") == value(
+        f"ceiling/exact/pathology/{metric}/macro") == pytest.approx(0.5)
+  assert metrics["pathology/f1/cardiomegaly"]["n"] == 16
   # The judge sees everything everywhere: right where a finding is asked for, wrong elsewhere.
   assert value("axioms/effectiveness/changed") == value("axioms/effectiveness/copy")
   # Its answers are new patients, as far from the training images as other new patients are.
@@ -107,9 +112,54 @@ def test_training_images_as_answers_are_found_out(config, train_studies, only_fu
   assert value("privacy/pixel/nearest_synthetic") < 1e-3 < value("privacy/pixel/nearest_held_out")
   assert value("privacy/pixel/membership_auc") > 0.55   # a fifth of the members is given away
   assert value("identity/verified") < 0.5
+  # Eight faces for sixteen patients: each looks real, and they do not cover the others.
+  name = "cdjax-classifier/16/bilinear32"
+  for measure in ("recall", "coverage"):
+    assert value(f"fidelity/{measure}/{name}") < value(f"ceiling/exact/fidelity/{measure}/{name}")
+  assert value("fidelity/ms_ssim/120") > value("ceiling/exact/fidelity/ms_ssim/120") + 0.03
+
+
+def test_copies_are_looked_for_among_all_training_images(config, train_studies, only_full):
+  """Answers copied from where the probes do not look: they are training images all the same."""
+  images = jnp.asarray(train_studies.image)
+  first = jax.tree.map(lambda leaf: np.asarray(leaf)[:20], train_studies)
+
+  def memorised(key, x, findings, do_findings):
+    return images[20 + jax.random.randint(key, (len(x),), 0, 20)]
+
+  run = lambda **how: evaluate_phantom(subject(memorised), config=config, seed=3,
+                                       train_studies=first, suite="full", **how)
+  key = "privacy/pixel/copies/q0.025"
+  assert run(train_total=40)["left_out"][-1] == (
+      "privacy/*: compared with 20 random training images of 40")
+  metrics = run(compared=train_studies, train_total=40, train_counts=[2000, 150, 10])
+  assert metrics[key]["value"] == 1 and not any("privacy" in line for line in metrics["left_out"])
+
+
+def test_null_interventions_are_asked_for_once(config, train_studies, monkeypatch):
+  monkeypatch.setattr(runner, "PHASES", {"composition": runner.PHASES["composition"]})
+  asked = []
+
+  def null(key, x, findings, residual):
+    asked.append(residual)
+    return 0.9 * x
+
+  def fading(key, x, findings, do_findings):
+    return 0.5 * x
+
+  metrics = evaluate_phantom(
+      dataclasses.replace(subject(fading), null_fn=null), config=config, seed=3,
+      train_studies=train_studies, suite="full")
+  assert asked == [True] * 10 + [False]
+  for times in ("", "_10"):   # of the same four questions
+    ours = metrics[f"axioms/composition/l1{times or '_1'}"]
+    assert ours["value"] == metrics[f"composition/l1{times}"]["value"] > 0
+    assert ours["n"] == 4
+  assert metrics["axioms/composition/l1_10"]["value"] > 3 * metrics["composition/l1"]["value"]
 
 
 def test_quick_asks_for_none_of_it(config, train_studies, monkeypatch):
   monkeypatch.setattr(runner, "PHASES", {"healthy": runner.PHASES["healthy"]})
   metrics = evaluate_phantom(subject(copy), config=config, seed=3, train_studies=train_studies)
-  assert not any(key.split("/")[0] in ("identity", "axioms", "privacy") for key in metrics)
+  assert not any(key.split("/")[0] in ("fidelity", "identity", "pathology", "axioms", "privacy")
+                 for key in metrics)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cdjax.evaluate.identity import identity_statistics
+from cdjax.evaluate.identity import identity_statistics, strangers
 from cdjax.evaluate.verification import (
     equal_error_threshold,
     likeness,
@@ -78,3 +78,19 @@ def test_a_copy_is_the_patient_and_somebody_else_is_not(images):
 
 def test_without_networks_only_pixels_are_compared(images):
   assert set(values(images, images)) == {"identity/l1", "identity/ssim"}
+
+
+def test_nobody_is_a_stranger_to_himself(images):
+  """Two images of a patient in a row: the one before is no measure of another patient."""
+  patient = np.array([3, 3, 3, 8, 8])
+  assert strangers(patient).tolist() == [4, 4, 4, 2, 2]
+  x = images[[0, 0, 0, 1, 1]]
+  rows = lambda x: np.asarray(x).reshape(len(x), -1)
+  got = values(x, x[::-1], embed=flat, threshold=0.99, features=rows, patient=patient)
+  between = np.linalg.norm(rows(x[:1]).astype(float) - rows(x[4:]))
+  apart = np.linalg.norm(rows(x).astype(float) - rows(x[::-1]), axis=-1).mean()
+  assert got["identity/features"] == pytest.approx(apart / between)
+  copies = values(x, x, embed=flat, threshold=0.99, patient=patient)
+  assert copies["identity/stranger_verified"] == 0 and copies["identity/verified"] == 1
+  with pytest.raises(ValueError, match="3 images of 1 patient; a stranger"):
+    values(x[:3], x[:3], embed=flat, patient=patient[:3])

@@ -2,30 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from cdjax.core.types import FindingsArrays
-from cdjax.evaluate.bootstrap import mean
 from cdjax.evaluate.full_radiographs import asked_of
-from cdjax.evaluate.radiographs import LUNG_BOX, auroc, by_patient, only, ssim_outside_lungs
-
-
-def test_auroc_is_scikit_learns_with_ties_and_weights():
-  rng = np.random.default_rng(0)
-  positive = rng.random(200) < 0.3
-  scores = np.round(rng.normal(size=200) + positive, 1)   # rounded: many ties
-  weights = rng.integers(0, 4, 200)
-  got = auroc(scores, positive)(np.stack([np.ones(200), weights]))
-  rows = np.repeat(np.arange(200), weights)
-  expected = [roc_auc_score(positive, scores), roc_auc_score(positive[rows], scores[rows])]
-  np.testing.assert_allclose(got, expected, rtol=1e-12)
-  assert np.isnan(auroc(scores, np.zeros(200, bool))(np.ones((1, 200)))[0])
-
-
-def test_all_images_of_a_patient_share_their_weight():
-  values, patient = np.array([1.0, 2.0, 10.0]), np.array([0, 0, 1])
-  statistic = by_patient(mean(values), patient)
-  np.testing.assert_allclose(statistic(np.array([[1.0, 1.0], [3.0, 0.0]])), [13 / 3, 1.5])
+from cdjax.evaluate.radiographs import LUNG_BOX, only, ssim_outside_lungs
 
 
 def test_only_what_changes_outside_the_lungs_counts():

@@ -1,6 +1,7 @@
 """Utility end to end: what images say about a finding is what a classifier learns from them."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
 from cdjax.data.folder import open_folder
+from cdjax.evaluate import folder_utility as folder_utility_module
 from cdjax.evaluate.folder_utility import folder_utility, load_labelled
 from cdjax.evaluate.utility import REGIMES, Labelled, utility
 
@@ -88,6 +90,31 @@ def arrays(n, patient):
 def test_a_patient_in_training_and_test_is_refused(tmp_path):
   with pytest.raises(ValueError, match=r"1 patients are in training and in test: \['b'\]"):
     utility(tiny(), arrays(2, ["a", "b"]), arrays(1, ["c"]), arrays(2, ["b", "d"]), tmp_path)
+  with pytest.raises(ValueError, match=r"1 patients are in training and in test: \['d'\]"):
+    utility(tiny(), arrays(2, ["a", "b"]), arrays(1, ["d"]), arrays(2, ["c", "d"]), tmp_path)
+
+
+def test_images_made_from_test_patients_are_left_out(tmp_path, monkeypatch):
+  root = write_set(tmp_path / "real", 40, seed=0)
+  folder = open_folder(root, root / "list.csv")
+  trained_on = {}
+
+  def keep(config, real, synthetic, test, *args, **options):
+    trained_on.update(real=real, synthetic=synthetic, test=test)
+    return {}
+
+  monkeypatch.setattr(folder_utility_module, "utility", keep)
+  # The same patients' images as synthetic ones, as a generator's manifest names them.
+  _, left_out = folder_utility(tiny(), folder, folder, tmp_path / "run", fit="crop", seed=3)
+  tested = set(trained_on["test"].patient)
+  assert len(tested) == 6 and not tested & set(trained_on["synthetic"].patient)
+  assert len(trained_on["synthetic"]) == 28
+  assert "utility/synthetic: 12 images of patients of the test" in left_out
+  only_tested = open_folder(root, root / "list.csv")
+  only_tested = dataclasses.replace(only_tested, rows=tuple(
+      row for row in folder.rows if row.patient_id in tested))
+  with pytest.raises(ValueError, match="every synthetic image is of a patient of the test"):
+    folder_utility(tiny(), folder, only_tested, tmp_path / "run", fit="crop", seed=3)
 
 
 def test_without_a_manifest_or_labels_it_says_so(tmp_path):

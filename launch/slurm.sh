@@ -20,7 +20,7 @@
 set -euo pipefail
 
 if [[ -n "${CDJAX_SLURM_DIR:-}" ]]; then  # inside the job
-  # shellcheck disable=SC2329  # the trap calls it
+  # shellcheck disable=SC2317,SC2329  # the trap calls it
   requeue() {
     echo "time is nearly up: in the queue again" >&2
     kill -TERM "$step" 2> /dev/null || true

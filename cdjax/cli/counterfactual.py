@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
   output = args.output or args.workdir / "counterfactuals"
   for path, before, after, source in zip(kept, factual, asked, where_from, strict=True):
-    print(f"{path.name}: shows {render_findings(before)} (from {source}); "
-          f"asked {render_findings(after)}")
+    print(f"{path.name}: shows {render_findings(before, digits=2)} (from {source}); "
+          f"asked {render_findings(after, digits=2)}")
   write_answers(args, output, kept, x, factual, where_from, asked, forgotten, answers, trained)
   print(f"{len(kept)} images, {args.num} answers each, in {output}")
   return 0
@@ -222,7 +222,8 @@ def write_answers(args, output: Path, paths, x, factual, where_from, asked, left
       row += [grey(unit(images[i])), signed(difference)]
       lines.append(json.dumps({"image": name, "synthetic": True, **provenance}))
     sheet.append(row)
-    labels.append(f"{path.name}: {render_findings(factual[i])} -> {render_findings(asked[i])}")
+    before, after = (render_findings(said[i], digits=2) for said in (factual, asked))
+    labels.append(f"{path.name}: {before} -> {after}")
   columns = ["factual"]
   for n in range(args.num):
     columns += [f"counterfactual {n}", "difference"]

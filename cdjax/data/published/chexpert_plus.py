@@ -54,7 +54,7 @@ def _read_labels(layout: Layout, path: Path) -> dict[str, tuple]:
     try:
       values = json.loads(line)
       result[values["path_to_image"]] = tuple(values[name] for name in (NO_FINDING, *CHEXPERT))
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:   # no JSON, no UTF-8, no object
       layout.problems.append(Problem(number, "", "unreadable row", f"{path.name}: {error}"))
     except KeyError as error:
       raise ManifestError(f"{path} line {number} has no {error}; its keys are "

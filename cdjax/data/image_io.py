@@ -186,9 +186,13 @@ def find_image(root: Path, name: str) -> Path:
   if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
     raise Unusable("outside the folder", "the path must be relative to the image folder, "
                                          "without '..'")
-  path = (root / name).resolve()
+  try:
+    path = (root / name).resolve()
+    there = path.is_file()
+  except (OSError, RuntimeError) as error:   # links in a circle, a name that is too long, no access
+    raise Unusable("missing file", f"the path cannot be followed ({error})") from error
   if not path.is_relative_to(root.resolve()):
     raise Unusable("outside the folder", "a link on the path leads out of the image folder")
-  if not path.is_file():
+  if not there:
     raise Unusable("missing file", "no such file in the image folder")
   return path

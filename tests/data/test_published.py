@@ -257,6 +257,21 @@ def test_chexpert(tmp_path):
       "train": 3, "validation": 1, "test": 1}
 
 
+@pytest.mark.parametrize(("name", "table", "frontal", "lateral"), [
+  ("chexpert", "train.csv", "Frontal,PA", "Frontal,LL"),
+  ("chexpert-plus", "df_chexpert_plus_240401.csv", "Frontal,PA", "Frontal,RL")])
+def test_frontal_by_one_column_and_lateral_by_the_other_is_left_out(
+    tmp_path, name, table, frontal, lateral):
+  root = made(name, tmp_path)
+  before = collect(name, root).rows
+  text = (root / table).read_text()
+  (root / table).write_text(text.replace(frontal, lateral, 1))
+  found = collect(name, root)
+  assert len(found.rows) == len(before) - 1 and not found.problems
+  assert any(note.startswith("1 images do not say their view") for note in found.notes)
+  assert len(collect(name, root, views="all").rows) == len(before) + 1
+
+
 def test_chexpert_plus(tmp_path):
   root = made("chexpert-plus", tmp_path)
   found = collect("chexpert-plus", root)

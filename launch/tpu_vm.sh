@@ -2,7 +2,7 @@
 # Trains on a Cloud TPU VM, one host or a pod: launch/tpu_vm.sh COMMAND --name NAME --zone ZONE ...
 #
 #   create                  make the TPU VM
-#   setup                   copy this checkout to every worker and install it there
+#   setup                   copy this checkout's sources to every worker and install them there
 #   run -- ARGUMENTS        start `cdjax ARGUMENTS` on every worker, then show worker 0's output
 #   logs                    show the output of what is running, from its beginning
 #   stop                    ask what is running to save its state and end, on every worker
@@ -83,8 +83,9 @@ delete() {
 set_up() {
   local folder=/tmp code=0
   ((dry_run)) || folder="$(mktemp -d)"
-  run tar -czf "$folder/cdjax.tar.gz" --exclude=.git --exclude=.venv --exclude='workdir*' \
-    -C "$root" . &&
+  # The sources only: data sets and runs may lie in the checkout, and stay here.
+  run tar -czf "$folder/cdjax.tar.gz" --exclude=__pycache__ -C "$root" \
+    LICENSE README.md cdjax configs launch pyproject.toml setup.py &&
     run "${tpu[@]}" scp "$folder/cdjax.tar.gz" "$name:cdjax.tar.gz" "${place[@]}" --worker=all &&
     on_worker all 'mkdir -p cdjax && tar -xzf cdjax.tar.gz -C cdjax' &&
     on_worker all 'cdjax/launch/tpu_worker.sh setup' || code=$?

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="a PNG, JPEG or DICOM file, or a folder of them; may be repeated")
   parser.add_argument("--factual", metavar="TEXT", help="what the images show")
   parser.add_argument("--manifest", type=Path, metavar="FILE",
-                      help="CSV or JSONL with columns image and findings, to look the images up in")
+                      help="a manifest as `cdjax prepare` takes it, to look the images up in")
+  parser.add_argument("--manifest-images", type=Path, metavar="DIR",
+                      help="folder that its paths are relative to (default: the manifest's own)")
   asked = parser.add_argument_group("the question").add_mutually_exclusive_group(required=True)
   asked.add_argument("--findings", metavar="TEXT", help="these findings and no others")
   asked.add_argument("--report", type=Path, metavar="FILE",
@@ -69,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
   if args.num < 1:
     raise ValueError(f"--num {args.num}; expected 1 or more")
+  if args.manifest_images and not args.manifest:
+    raise ValueError("--manifest-images is for --manifest")
   question = parse_question(args)   # a wrong word is found before anything is loaded
   paths = list_images(args.image)
   trained = load_trained(args.workdir)
@@ -116,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
 
   output = args.output or args.workdir / "counterfactuals"
   for path, before, after, source in zip(kept, factual, asked, where_from, strict=True):
-    print(f"{path.name}: shows {render_findings(before)} (from {source}); "
-          f"asked {render_findings(after)}")
+    print(f"{path.name}: shows {render_findings(before, digits=2)} (from {source}); "
+          f"asked {render_findings(after, digits=2)}")
   write_answers(args, output, kept, x, factual, where_from, asked, forgotten, answers, trained)
   print(f"{len(kept)} images, {args.num} answers each, in {output}")
   return 0
@@ -173,12 +177,23 @@ def list_images(given: list[Path]) -> list[Path]:
   return list(dict.fromkeys(paths))
 
 
+def listed_findings(manifest: Path, root: Path) -> dict[Path, list]:
+  """What a manifest says of each image that somebody labelled, by the file's full path.
+
+  Rows that cannot be used are named on stderr.
+  """
+  from cdjax.data.manifest import read_manifest
+  rows, problems = read_manifest(manifest)
+  for problem in problems:
+    print(f"{manifest}, row {problem.row}: {problem.reason}", file=sys.stderr)
+  return {(root / row.image).resolve(): row.findings for row in rows if row.findings is not None}
+
+
 def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) -> tuple[list, list]:
   """What each image shows, and where each of these is from, as words."""
   import numpy as np
 
   from cdjax.core.types import FindingsArrays
-  from cdjax.data.manifest import read_manifest
   from cdjax.evaluate.trained import make_findings_fn
   from cdjax.findings import arrays_to_findings, parse_findings
   from cdjax.train.details import leave_open
@@ -186,11 +201,11 @@ def factual_findings(args: argparse.Namespace, paths: list[Path], x, trained) ->
     return [parse_findings(args.factual)] * len(paths), ["--factual"] * len(paths)
   listed = {}
   if args.manifest is not None:
-    rows, problems = read_manifest(args.manifest)
-    for problem in problems:
-      print(f"{args.manifest}: {problem}", file=sys.stderr)
-    listed = {(args.manifest.parent / row.image).resolve(): row.findings for row in rows
-              if row.findings is not None}
+    root = args.manifest_images or args.manifest.parent
+    listed = listed_findings(args.manifest, root)
+    if not any(path.resolve() in listed for path in paths):
+      print(f"{args.manifest} says of none of the images what they show; its paths were taken as "
+            f"inside {root} (--manifest-images DIR: inside another folder)", file=sys.stderr)
   if trained.classifier is None and any(p.resolve() not in listed for p in paths):
     raise ValueError("what the images show is not known: give --factual or a --manifest that lists "
                      "them (the workdir has no trained classifier)")
@@ -245,7 +260,8 @@ def write_answers(args, output: Path, paths, x, factual, where_from, asked, left
       row += [grey(unit(images[i])), signed(difference)]
       lines.append(json.dumps({"image": name, "synthetic": True, **provenance}))
     sheet.append(row)
-    labels.append(f"{path.name}: {render_findings(factual[i])} -> {render_findings(asked[i])}")
+    before, after = (render_findings(said[i], digits=2) for said in (factual, asked))
+    labels.append(f"{path.name}: {before} -> {after}")
   columns = ["factual"]
   for n in range(args.num):
     columns += [f"counterfactual {n}", "difference"]

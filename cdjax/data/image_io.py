@@ -58,14 +58,18 @@ def _read_grey(path: Path) -> np.ndarray:
     except Image.UnidentifiedImageError as error:
       raise Unusable("unreadable image", "not a PNG, JPEG or DICOM file, or its start is damaged"
                      ) from error
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):
       return stretch(np.asarray(image, np.float32))
     if image.mode in ("P", "PA", "RGBA", "LA", "La", "RGBa"):
       # Transparent pixels are background, and background is black.
       image = image.convert("RGBA")
       image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return np.asarray(image.convert("L"), np.float32) / 255
+    if image.mode != "L":   # converting copies in any case, a third of a millisecond a megapixel
+      image = image.convert("L")
+    grey = np.array(image, np.float32)
+    grey /= 255
+    return grey
 
 
 def is_dicom(path: Path) -> bool:
@@ -186,9 +190,13 @@ def find_image(root: Path, name: str) -> Path:
   if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
     raise Unusable("outside the folder", "the path must be relative to the image folder, "
                                          "without '..'")
-  path = (root / name).resolve()
+  try:
+    path = (root / name).resolve()
+    there = path.is_file()
+  except (OSError, RuntimeError) as error:   # links in a circle, a name that is too long, no access
+    raise Unusable("missing file", f"the path cannot be followed ({error})") from error
   if not path.is_relative_to(root.resolve()):
     raise Unusable("outside the folder", "a link on the path leads out of the image folder")
-  if not path.is_file():
+  if not there:
     raise Unusable("missing file", "no such file in the image folder")
   return path

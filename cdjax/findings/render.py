@@ -1,5 +1,6 @@
 """Findings to text: the prompt, and the inverse of `parse_findings`."""
 
+import dataclasses
 from collections.abc import Iterable
 
 from cdjax.findings.ontology import get_ontology
@@ -8,16 +9,20 @@ from cdjax.findings.types import Finding
 HEALTHY = "healthy"
 
 
-def render_findings(findings: Iterable[Finding]) -> str:
+def render_findings(findings: Iterable[Finding], *, digits: int | None = None) -> str:
   """The prompt, e.g. "large left lower pleural effusion; no cardiomegaly".
 
   Args:
     findings: any findings; `evidence` is not rendered.
+    digits: of severities, for captions that are read and not parsed; None: all.
 
   Returns:
     Text from which `parse_findings` gives the same findings; "healthy" for none. A severity that
     no word stands for is written as a number ("severity 0.72").
   """
+  if digits is not None:
+    findings = [finding if finding.severity is None else dataclasses.replace(
+        finding, severity=round(finding.severity, digits)) for finding in findings]
   return "; ".join(render_finding(finding) for finding in findings) or HEALTHY
 
 

@@ -15,10 +15,9 @@ COLUMNS = ("factual", "pseudo-healthy", "counterfactual", "another answer", "exa
 
 def showcase_sheet(showcase: Showcase, vocabulary: Sequence[str], *, size: int = 128) -> np.ndarray:
   """Factual · pseudo-healthy · two counterfactuals · exact · differences, `[H, W, 3]` uint8."""
-  rounded = lambda arrays: arrays.replace(severity=np.round(arrays.severity.astype(float), 2))
   words = lambda arrays: [
-      render_findings([f for f in row if f.status == "present"]) or "healthy"
-      for row in arrays_to_findings(rounded(jax.tree.map(np.asarray, arrays)), vocabulary)]
+      render_findings([f for f in row if f.status == "present"], digits=2)
+      for row in arrays_to_findings(jax.tree.map(np.asarray, arrays), vocabulary)]
   rows, labels = [], []
   for i, (before, after) in enumerate(zip(
       words(showcase.findings), words(showcase.do_findings), strict=True)):

@@ -52,6 +52,13 @@ def test_train_points_to_it(capsys):
   assert "cdjax configs" in capsys.readouterr().out
 
 
+def test_every_header_says_command_hardware_and_whether_it_was_measured():
+  for name, header in list_configs().items():
+    assert re.search(rf"cdjax \w+(?s:.)*configs/{name}.py|cdjax quickstart", header), name
+    assert re.search(r"\b(CPUs?|GPUs?|TPU)\b", header), name
+    assert re.search(r"Not yet (measured|trained)|Measured on", header), name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_headers_say_the_commands_and_whether_it_was_measured(name):
   header = list_configs()[name]

@@ -147,12 +147,30 @@ def test_factual_findings_come_from_the_manifest_else_the_classifier(
   assert "b.png: shows" in said and "(from the classifier)" in said
 
 
+def test_a_manifest_may_lie_apart_from_its_images(tiny_workdir, tmp_path, capsys):
+  (tmp_path / "images").mkdir()
+  write_image(tmp_path / "images" / "a.png")
+  (tmp_path / "list.csv").write_text(
+      "image,patient_id,findings\na.png,p1,moderate left lower consolidation\nb.png,,Mass\n")
+  given = ("--image", tmp_path / "images" / "a.png", "--manifest", tmp_path / "list.csv",
+           "--healthy", "--output", tmp_path / "out")
+  assert ask(tiny_workdir, *given, "--manifest-images", tmp_path / "images") == 0
+  said = capsys.readouterr()
+  assert "a.png: shows moderate left lower consolidation (from the manifest)" in said.out
+  assert "row 3: patient_id is empty" in said.err and "none of the images" not in said.err
+  assert ask(tiny_workdir, *given) == 0   # looked up beside the manifest, where it is not
+  said = capsys.readouterr()
+  assert "(from the classifier)" in said.out and "says of none of the images" in said.err
+  assert "--manifest-images" in said.err
+
+
 @pytest.mark.parametrize("words, expected", [
     (["--findings", "left sided blobbiness"], "blobbiness"),
     (["--findings", "left scarring of kidney"], "kidney"),
     (["--factual", "healthy", "--remove", "nodule"], "not among the findings"),
     (["--factual", "healthy", "--add", "pneumonia"], "pneumonia"),   # known, but not to this model
     (["--healthy", "--num", "0"], "--num 0"),
+    (["--healthy", "--manifest-images", "images"], "is for --manifest"),
 ])
 def test_a_wrong_question_is_one_clear_line(tiny_workdir, tmp_path, capsys, words, expected):
   write_image(tmp_path / "a.png")

@@ -138,15 +138,19 @@ def make_chexpert(root: Path) -> None:
 def make_chexpert_plus(root: Path) -> None:
   """CheXpert Plus with the PNG images."""
   head = ("path_to_image,path_to_dcm,frontal_lateral,ap_pa,deid_patient_id,"
-          "patient_report_date_order,report,section_findings,section_impression,age,sex,race,"
-          "ethnicity,split")
+          "patient_report_date_order,report,section_narrative,section_clinical_history,"
+          "section_history,section_comparison,section_technique,section_procedure_comments,"
+          "section_findings,section_impression,section_end_of_impression,section_summary,"
+          "section_accession_number,age,sex,race,ethnicity,interpreter_needed,insurance_type,"
+          "recent_bmi,deceased,split")
   rows = [("train/patient00001/study1/view1_frontal", "Frontal,AP,patient00001,2", "train"),
           ("train/patient00001/study2/view1_frontal", "Frontal,PA,patient00001,1", "train"),
           ("train/patient00001/study2/view2_lateral", "Lateral,,patient00001,1", "train"),
           ("train/patient00005/study1/view1_frontal", "Frontal,AP,patient00005,1", "train"),
           ("valid/patient64541/study1/view1_frontal", "Frontal,AP,patient64541,1", "valid")]
   write(root / "df_chexpert_plus_240401.csv", head, *(
-      f'{path}.jpg,{path}.dcm,{about},"NARRATIVE:\n""no"", change",,,75.0,Male,White,,{split}'
+      f'{path}.jpg,{path}.dcm,{about},"NARRATIVE:\n""no"", change",,,,,,,,,,,,75.0,Male,White,,,,,,'
+      f'{split}'
       for path, about, split in rows))
   names = CHEXPERT14.split(",")
   found = [{"Edema": 1.0, "Pneumonia": -1.0}, {"No Finding": 1.0}, {"No Finding": 1.0},
@@ -177,10 +181,13 @@ def make_nih(root: Path) -> None:
 
 
 def make_padchest(root: Path) -> None:
-  """PadChest, the columns that the table begins and ends with."""
+  """PadChest, with all columns of its table."""
   head = (",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,"
-          "ViewPosition_DICOM,Projection,MethodProjection,Pediatric,"
-          "PhotometricInterpretation_DICOM,ReportID,Report,MethodLabel,"
+          "ViewPosition_DICOM,Projection,MethodProjection,Pediatric,Modality_DICOM,"
+          "Manufacturer_DICOM,PhotometricInterpretation_DICOM,PixelRepresentation_DICOM,"
+          "PixelAspectRatio_DICOM,SpatialResolution_DICOM,BitsStored_DICOM,WindowCenter_DICOM,"
+          "WindowWidth_DICOM,Rows_DICOM,Columns_DICOM,XRayTubeCurrent_DICOM,Exposure_DICOM,"
+          "ExposureInuAs_DICOM,ExposureTime,RelativeXRayExposure_DICOM,ReportID,Report,MethodLabel,"
           "Labels,Localizations,LabelsLocalizationsBySentence,labelCUIS,LocalizationsCUIS")
   rows = [("a.png", "0", "20140915", "10", "1", "1930.0", "F", "PA", "['normal']"),
           ("b.png", "0", "20150101", "11", "1", "1930.0", "F", "L", "['normal']"),
@@ -193,7 +200,8 @@ def make_padchest(root: Path) -> None:
           ("h.png", "54", "20160101", "17", "6", "1950.0", "M", "PA", "")]
   write(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", head, *(
       f'{i},{image},{folder},{date},{study},{patient},{birth},{sex},POSTEROANTERIOR,{view},'
-      f'Manual review of DICOM fields,No,MONOCHROME{1 if image == "c.png" else 2},4765777,'
+      f'Manual review of DICOM fields,No,CR,PhilipsMedicalSystems,'
+      f'MONOCHROME{1 if image == "c.png" else 2},0,,,12,2048,4096,1755,1755,,,,,,4765777,'
       f'sin hallazgo .,Physician,"{found}",[],[],[],[]'
       for i, (image, folder, date, study, patient, birth, sex, view, found) in enumerate(rows)))
   for i, (image, folder, *_) in enumerate(rows):

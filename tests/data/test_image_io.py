@@ -194,5 +194,11 @@ def test_paths_out_of_the_folder_are_refused(tmp_path):
     assert error.value.kind == "outside the folder", name
   with pytest.raises(Unusable, match="no such file"):
     load("nothing.png")
+  (root / "one.png").symlink_to(root / "two.png")
+  (root / "two.png").symlink_to(root / "one.png")
+  for name in ("one.png", "x" * 300):   # a circle, and longer than a name can be
+    with pytest.raises(Unusable, match="cannot be followed") as error:
+      load(name)
+    assert error.value.kind == "missing file"
   pixels, png = load("inside.png")
   assert np.array_equal(pixels, RAMP * 4) and np.array_equal(decode_png(png, 8), pixels)

@@ -257,6 +257,21 @@ def test_chexpert(tmp_path):
       "train": 3, "validation": 1, "test": 1}
 
 
+@pytest.mark.parametrize(("name", "table", "frontal", "lateral"), [
+  ("chexpert", "train.csv", "Frontal,PA", "Frontal,LL"),
+  ("chexpert-plus", "df_chexpert_plus_240401.csv", "Frontal,PA", "Frontal,RL")])
+def test_frontal_by_one_column_and_lateral_by_the_other_is_left_out(
+    tmp_path, name, table, frontal, lateral):
+  root = made(name, tmp_path)
+  before = collect(name, root).rows
+  text = (root / table).read_text()
+  (root / table).write_text(text.replace(frontal, lateral, 1))
+  found = collect(name, root)
+  assert len(found.rows) == len(before) - 1 and not found.problems
+  assert any(note.startswith("1 images do not say their view") for note in found.notes)
+  assert len(collect(name, root, views="all").rows) == len(before) + 1
+
+
 def test_chexpert_plus(tmp_path):
   root = made("chexpert-plus", tmp_path)
   found = collect("chexpert-plus", root)
@@ -287,6 +302,46 @@ def test_nih(tmp_path):
   (root / "train_val_list.txt").write_text("00000001_000.png\n")
   kinds = [p.kind for p in collect("nih", root).problems]
   assert kinds == ["unknown split"] * 3
+
+
+@pytest.mark.parametrize("change", [
+  lambda head, rows: (head, [row.removesuffix(",") for row in rows]),
+  lambda head, rows: (head.removesuffix(","), rows),
+  lambda head, rows: (head.removesuffix(","), [row.removesuffix(",") for row in rows]),
+  lambda head, rows: (head.replace("Gender", "Sex"), rows)])
+def test_nih_in_the_spellings_of_its_releases(tmp_path, change):
+  """The comma at the end of the lines comes and goes, and so does a column's name."""
+  root = made("nih", tmp_path)
+  table = root / "Data_Entry_2017_v2020.csv"
+  before = collect("nih", root).rows
+  head, *rest = table.read_text().splitlines()
+  head, rest = change(head, rest)
+  (root / "Data_Entry_2017.csv").write_text("\n".join([head, *rest]) + "\n")
+  table.unlink()
+  found = collect("nih", root)
+  assert not found.problems and found.rows == before
+
+
+def test_what_is_no_text_is_listed_and_stops_nothing(tmp_path):
+  root = made("chexpert-plus", tmp_path)
+  labels = root / "chexbert_labels/impression_fixed.json"
+  labels.write_bytes(b'{"path_to_image": "\xff"}\n[1]\nnull\n{\n' + labels.read_bytes())
+  found = collect("chexpert-plus", root)
+  assert [(p.row, p.kind) for p in found.problems] == [(i, "unreadable row") for i in range(1, 5)]
+  assert len(found.rows) == 4
+  root = tmp_path / "nih"
+  MAKERS["nih"](root)
+  (root / "test_list.txt").write_bytes(b"\xff\xfe0\x000")
+  assert [p.kind for p in collect("nih", root).problems] == ["unknown split"]
+
+
+def test_where_no_row_is_whole_the_first_ones_are_named(tmp_path):
+  root = made("nih", tmp_path)
+  table = root / "Data_Entry_2017_v2020.csv"
+  head, *rest = table.read_text().splitlines()
+  table.write_text("\n".join([head, *(f"{row}x,y" for row in rest)]) + "\n")
+  with pytest.raises(ManifestError, match=r"row 2: unreadable row: 13 cells.*header has 12"):
+    prepare_published("nih", root, tmp_path / "data", resolution=16)
 
 
 def test_padchest(tmp_path):

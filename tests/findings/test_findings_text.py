@@ -65,6 +65,15 @@ def test_prompt_reads_like_language():
                     "no COVID-19; increased 32 mm left mass")
 
 
+def test_captions_round_severities():
+  found = [Finding("nodule", severity=0.7234567), Finding("mass", severity=0.351),
+           Finding("fracture")]
+  assert render_findings(found, digits=2) == (
+      f"severity 0.72 nodule; {render_findings([Finding('mass', severity=0.35)])}; "
+      f"{render_findings([Finding('fracture')])}")
+  assert parse_findings(render_findings(found)) == found
+
+
 _EFFUSION = Finding("pleural_effusion", severity=0.9, laterality="left", zones=("lower",))
 
 

@@ -1,15 +1,17 @@
 """GKE: the commands, and a manifest that says what was asked and that Kubernetes takes."""
 
+import copy
+import re
+
+import jsonschema
 import pytest
 import yaml
+from jobset_schema import JOBSET
 from stand_ins import ROOT, printed
 
 NAMED = ("--name", "cf")
 ASKED = (*NAMED, "--image", "registry/cdjax:tpu", "--claim", "data")
 WORDS = ("train", "--workdir", "/mnt/run", "--config.note=a: \"b\" \\ {c} # d")
-# Fields of jobset.x-k8s.io/v1alpha2, from its published definition.
-JOBSET = {"replicatedJobs", "network", "successPolicy", "failurePolicy", "startupPolicy", "suspend",
-          "coordinator", "managedBy", "ttlSecondsAfterFinished"}
 
 
 def manifest(launch, *args, words=WORDS):
@@ -23,7 +25,7 @@ def test_manifest_says_what_was_asked(launch):
   jobset = manifest(launch, "--topology", "4x4", "--hosts", "4", "--chips", "4", "--slices", "2",
                     "--restarts", "3", "--accelerator", "tpu-v6e-slice")
   assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-  assert jobset["metadata"]["name"] == "cf" and set(jobset["spec"]) <= JOBSET
+  assert jobset["metadata"]["name"] == "cf"
   assert jobset["spec"]["failurePolicy"] == {"maxRestarts": 3}
   job, = jobset["spec"]["replicatedJobs"]
   assert set(job) == {"name", "replicas", "template"} and job["replicas"] == 2
@@ -33,6 +35,8 @@ def test_manifest_says_what_was_asked(launch):
   pod = spec["template"]["spec"]
   assert pod["nodeSelector"] == {"cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
                                  "cloud.google.com/gke-tpu-topology": "4x4"}
+  user = re.search(r"^USER (\d+)$", (ROOT / "launch" / "Dockerfile").read_text(), re.MULTILINE)
+  assert pod["securityContext"]["fsGroup"] == int(user[1])   # or it could not write to the volume
   container, = pod["containers"]
   assert container["image"] == "registry/cdjax:tpu" and container["args"] == list(WORDS)
   assert container["env"] == [{"name": "CDJAX_COORDINATOR", "value": "auto"}]
@@ -41,6 +45,23 @@ def test_manifest_says_what_was_asked(launch):
   assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "data"}
   mounts = [mount["name"] for mount in container["volumeMounts"]]
   assert mounts == [volume["name"] for volume in pod["volumes"]]
+
+
+def test_the_job_sets_schema_takes_it(launch):
+  jobset = manifest(launch, "--slices", "2", "--restarts", "0")
+  jsonschema.validate(jobset, JOBSET)
+  for path, value in ((("spec", "failurePolicy", "maxRestart"), 3),
+                      (("spec", "failurePolicy", "maxRestarts"), "3"),
+                      (("spec", "replicatedJobs", 0, "parallelism"), 4),
+                      (("spec", "replicatedJobs", 0, "name"), "Slice_0"),
+                      (("spec", "replicas"), 2), (("apiVersion",), "jobset.x-k8s.io/v1")):
+    wrong = copy.deepcopy(jobset)
+    place = wrong
+    for key in path[:-1]:
+      place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+      jsonschema.validate(wrong, JOBSET)
 
 
 def test_every_place_is_filled(launch):

@@ -105,5 +105,9 @@ def test_every_cell_runs_and_pictures_are_shown(name, place):
   shown = pictures(notebook)
   assert len(shown) >= least
   assert all(picture.std() > 5 for picture in shown)
+  said = "".join(output.get("text", "") for cell in notebook.cells if cell.cell_type == "code"
+                 for output in cell.outputs)
+  if name == "own_radiographs.ipynb":   # the list that it made is the one that is looked into
+    assert said.count("(from the manifest)") == 2 and "(from the classifier)" not in said
   if name == "explorer.ipynb":
     assert "application/vnd.jupyter.widget-view+json" in str(notebook.cells[-1].outputs)

@@ -33,13 +33,26 @@ def test_slurm_options(launch):
                                     logs="logs", extra=("--partition=gpu", "--account=lab"))]
   for args, said in (((), "what cdjax is to do"), (("--logs", "no", "--", "x"), "not a folder"),
                      (("--partition",), "--partition needs a value"),
+                     (("--gpus", "all", "--", "x"), "--gpus is 'all'"),
                      (("--fast", "--", "x"), "--fast")):
     result = launch("slurm.sh", *args)
     assert result.returncode == 2 and said in result.stderr and launch.calls == []
 
 
-def in_job(launch):
-  return {"CDJAX_SLURM_DIR": str(launch.folder), "CDJAX_SLURM_VENV": "/venv", "SLURM_JOB_ID": "77"}
+def in_job(launch, gpus=1):
+  return {"CDJAX_SLURM_DIR": str(launch.folder), "CDJAX_SLURM_VENV": "/venv", "SLURM_JOB_ID": "77",
+          "CDJAX_SLURM_GPUS": str(gpus)}
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("4", "0,1,2,3"), ("a100:2", "0,1"), ("0", "")])
+def test_slurm_job_uses_all_gpus_of_its_node(launch, asked, expected):
+  """jax would take the first one alone: it counts on a process for each."""
+  launch.answer('if [[ "$0" == *sbatch ]]; then echo "$CDJAX_SLURM_GPUS"; fi\n'
+                'if [[ "$0" == *srun ]]; then echo "<$JAX_LOCAL_DEVICE_IDS>"; fi')
+  gpus = launch("slurm.sh", "--gpus", asked, "--", "train").stdout.strip()
+  assert f"--gpus-per-node={asked}" in launch.calls[0]
+  result = launch("slurm.sh", "train", **in_job(launch, gpus))
+  assert result.returncode == 0 and result.stdout == f"<{expected}>\n"
 
 
 def test_slurm_job_runs_one_process_a_node(launch):

@@ -4,12 +4,14 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
 
 import pytest
 from stand_ins import ROOT, printed
 
 TPU = ["gcloud", "compute", "tpus", "tpu-vm"]
 WHERE = ["--zone=us-west4-a"]
+SOURCES = ["LICENSE", "README.md", "cdjax", "configs", "launch", "pyproject.toml", "setup.py"]
 NAMED = ("--name", "cf", "--zone", "us-west4-a")
 
 
@@ -23,8 +25,7 @@ def create(*extra):
 
 
 def set_up(archive):
-  return [["tar", "-czf", archive, "--exclude=.git", "--exclude=.venv", "--exclude=workdir*", "-C",
-           str(ROOT), "."],
+  return [["tar", "-czf", archive, "--exclude=__pycache__", "-C", str(ROOT), *SOURCES],
           [*TPU, "scp", archive, "cf:cdjax.tar.gz", *WHERE, "--worker=all"],
           ssh("mkdir -p cdjax && tar -xzf cdjax.tar.gz -C cdjax"),
           ssh("cdjax/launch/tpu_worker.sh setup")]
@@ -71,6 +72,19 @@ def test_setup_copies_the_checkout_to_every_worker(launch):
   launch.answer('if [[ "$*" == *scp* ]]; then exit 9; fi')
   assert launch("tpu_vm.sh", "setup", *NAMED).returncode == 9
   assert len(launch.calls) == 2   # what comes after a failure is not tried
+
+
+def test_setup_sends_what_installing_needs_and_no_data(launch, tmp_path):
+  """Data sets and runs in the checkout would be patients' images on every worker."""
+  archive = tmp_path / "kept.tar.gz"
+  (launch.folder / "bin" / "tar").unlink()   # the real one
+  launch.answer(f'case "$*" in *scp*) cp "$5" {archive} ;; esac')
+  assert launch("tpu_vm.sh", "setup", *NAMED).returncode == 0
+  with tarfile.open(archive) as file:
+    names = {name.split("/")[0] for name in file.getnames()}
+    assert {"cdjax/cli/main.py", "launch/tpu_worker.sh", "launch/constraints.txt",
+            "configs/nih.py"} <= set(file.getnames())
+  assert names == set(SOURCES) and "setup.py" in names
 
 
 def test_dry_loop_prints_one_round(launch):

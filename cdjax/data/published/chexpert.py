@@ -34,8 +34,18 @@ def read(layout: Layout) -> Iterator[Item]:
       last = number
       # The first part is the folder's name, which differs between the two sizes.
       image = "/".join(PurePosixPath(cells["Path"]).parts[1:])
-      yield Item(number, image, cells["Frontal/Lateral"] == "Frontal",
+      yield Item(number, image, is_frontal(cells["Frontal/Lateral"], cells["AP/PA"]),
                  functools.partial(_fields, image, split, cells))
+
+
+def is_frontal(side: str, position: str) -> bool | None:
+  """From "Frontal" or "Lateral" and the view position; None where they say nothing, or disagree.
+
+  Some images that are listed as frontal have a lateral position, LL or RL.
+  """
+  if side == "Frontal":
+    return True if position in ("AP", "PA", "") else None
+  return False if side == "Lateral" else None
 
 
 def patient_and_study(image: str) -> tuple[str, str]:

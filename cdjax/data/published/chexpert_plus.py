@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from cdjax.data.published.chexpert import patient_and_study
+from cdjax.data.published.chexpert import is_frontal, patient_and_study
 from cdjax.data.published.labels import CHEXPERT, NO_FINDING, SEXES, from_columns
 from cdjax.data.published.layout import DataSet, Item, Layout
 from cdjax.data.quarantine import Problem
@@ -39,8 +39,8 @@ def read(layout: Layout) -> Iterator[Item]:
   for number, cells in layout.table(path, _COLUMNS):
     # The table has the names of CheXpert's JPEG files.
     image = PurePosixPath(prefix, cells["path_to_image"]).with_suffix(".png").as_posix()
-    yield Item(number, image, cells["frontal_lateral"] == "Frontal", functools.partial(
-        _fields, image, cells, labels.get(cells["path_to_image"])))
+    yield Item(number, image, is_frontal(cells["frontal_lateral"], cells["ap_pa"]),
+               functools.partial(_fields, image, cells, labels.get(cells["path_to_image"])))
 
 
 def _read_labels(layout: Layout, path: Path) -> dict[str, tuple]:
@@ -54,7 +54,7 @@ def _read_labels(layout: Layout, path: Path) -> dict[str, tuple]:
     try:
       values = json.loads(line)
       result[values["path_to_image"]] = tuple(values[name] for name in (NO_FINDING, *CHEXPERT))
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:   # no JSON, no UTF-8, no object
       layout.problems.append(Problem(number, "", "unreadable row", f"{path.name}: {error}"))
     except KeyError as error:
       raise ManifestError(f"{path} line {number} has no {error}; its keys are "

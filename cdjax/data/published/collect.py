@@ -82,7 +82,7 @@ def collect(name: str, images: Path, *, tables: Path | None = None, reports: Pat
       continue
     seen[item.image] = ids[row.image_id] = item.number
     rows.append(row)
-  if not rows and not problems:
+  if not rows and not problems and not layout.problems:
     raise ManifestError(f"{dataset.title}: no image is left of {total}; {unknown} do not say their "
                         f"view, {lateral} are not frontal (--views all takes them)\n\n"
                         f"{dataset.instructions}")

@@ -35,7 +35,8 @@ def read(layout: Layout) -> Iterator[Item]:
   for name, split in _LISTS:
     data = layout.find(name).read_bytes()
     layout.remember(name, data)
-    splits |= dict.fromkeys(data.decode("utf-8").split(), split)
+    # A name that is no text is none of the table's; the table's images are then in no list.
+    splits |= dict.fromkeys(data.decode("utf-8", "replace").split(), split)
   places = _places(layout.images)
   for number, cells in layout.table(path, _COLUMNS):
     name = cells["Image Index"]

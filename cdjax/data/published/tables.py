@@ -38,6 +38,7 @@ def read_table(path: Path, columns: Sequence[str | tuple[str, ...]], problems: l
       places = {names[0]: _place(path, header, names)
                 for names in ((c,) if isinstance(c, str) else c for c in columns)}
       for number, cells in enumerate(reader, start=2 + start):
+        cells = _fit(cells, header)
         if len(cells) == len(header):
           yield number, {name: cells[place].strip() for name, place in places.items()}
         elif cells:
@@ -45,6 +46,18 @@ def read_table(path: Path, columns: Sequence[str | tuple[str, ...]], problems: l
                                   f"{path.name}, but its header has {len(header)}"))
   except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error) as error:
     raise ManifestError(f"{path} is damaged ({error}); download it again") from error
+
+
+def _fit(cells: list[str], header: Sequence[str]) -> list[str]:
+  """The cells without, or with, the empty ones that a comma at the end of a line makes.
+
+  NIH's tables have one in some releases and not in others, and not always in header and rows alike.
+  """
+  while len(cells) > len(header) and not cells[-1].strip():
+    cells = cells[:-1]
+  if len(cells) == len(header) - 1 and not header[-1]:
+    cells = [*cells, ""]
+  return cells
 
 
 def _place(path: Path, header: Sequence[str], names: tuple[str, ...]) -> int:

@@ -54,7 +54,7 @@ def consolidation(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Laye
   """Fluffy opacity without a border of its own, confined to the lung, with air bronchograms."""
   s, h = lesion.amount, lesion.h
   dx, dv = offsets(m, spot_in(shape, lesion, 0.30, 0.70))
-  radius = 0.13 + 0.075 * s
+  radius = 0.125 + 0.09 * s
   field = jnp.exp(-(dx**2 + dv**2) / (2 * (0.75 * radius) ** 2))
   for i in range(4):
     angle = 1.57 * i + 1.5 * h[2 + i]
@@ -105,7 +105,7 @@ def nodule(shape: Shape, m: Maps, lesion: Lesion, layers: Layers) -> Layers:
   """A small round opacity."""
   s, h = lesion.amount, lesion.h
   dx, dv = offsets(m, spot_in(shape, lesion, 0.18, 0.82))
-  radius = (0.076 + 0.034 * s) * (0.95 + 0.1 * h[2])
+  radius = (0.07 + 0.056 * s) * (0.95 + 0.1 * h[2])
   angle = jnp.pi * h[3]
   along, off = jnp.cos(angle) * dx + jnp.sin(angle) * dv, jnp.cos(angle) * dv - jnp.sin(angle) * dx
   stretch = 1.0 + 0.2 * h[4]

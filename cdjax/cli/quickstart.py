@@ -1,4 +1,4 @@
-"""The whole method on a phantom, in a quarter of an hour on two cores.
+"""The whole method on a phantom, in about twenty minutes on two cores.
 
 Makes a synthetic population with five findings, trains all stages, answers counterfactual
 questions, measures them against the exact answers, and writes metrics.json, contact_sheet.png,

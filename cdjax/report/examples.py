@@ -1,7 +1,6 @@
 """A few held-out radiographs of a run as files, to ask about: images, their list, their reports."""
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +40,9 @@ def write_examples(split: Split, folder: Path, *, healthy: int = 2) -> list[Path
              {"source": record["image_id"]})
     if record["report"]:
       path.with_suffix(".txt").write_text(record["report"] + "\n", encoding="utf-8")
-    shown = [dataclasses.replace(f, severity=None if f.severity is None else round(f.severity, 2))
-             for f in record["findings"] if f.status == "present"]
-    rows.append((path.name, record["patient_id"], record["study"], render_findings(shown)))
+    shown = [finding for finding in record["findings"] if finding.status == "present"]
+    rows.append((path.name, record["patient_id"], record["study"],
+                 render_findings(shown, digits=2)))
     paths.append(path)
   with (folder / "list.csv").open("w", newline="", encoding="utf-8") as file:
     csv.writer(file).writerows([("image", "patient_id", "study", "findings"), *rows])

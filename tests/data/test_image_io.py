@@ -90,6 +90,18 @@ def test_squares_keep_proportions(tmp_path):
   assert np.abs(small[5:] - 100.0).max() <= 2 and np.abs(small[:3] - 50.0).max() <= 2
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_8_bit_files_are_resized_as_floats_would_be(tmp_path, fit, inverted):
+  stored = np.random.default_rng(0).integers(0, 256, (90, 130)).astype(np.uint8)
+  Image.fromarray(stored).save(tmp_path / "a.png")
+  fast, fine = (read_radiograph(tmp_path / "a.png", resolution=33, bits=bits, fit=fit,
+                                inverted=inverted) for bits in (8, 16))
+  assert fast.dtype == np.uint8 and fine.dtype == np.uint16
+  assert np.abs(fast - fine / 257.0).max() <= 1.01   # both directions are rounded to integers
+  assert np.unique(fine % 257).size > 100
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_dicom_rescale_then_window(tmp_path, photometric):
   stored = (RAMP * 20).astype(np.uint16)

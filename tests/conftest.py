@@ -12,6 +12,14 @@ tests train or ask the same toys anew. Values that are set already stay:
 
 import os
 
+# Beside each other, two jax programs that spread over the same cores run at a fifth of their speed:
+# each of pytest-xdist's workers has its own. Before jax is imported: it counts the cores then.
+worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if worker and hasattr(os, "sched_setaffinity"):
+  cores = sorted(os.sched_getaffinity(0))
+  count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+  os.sched_setaffinity(0, cores[int(worker.removeprefix("gw"))::count] or cores)
+
 from cdjax.cli.environment import configure_jax
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -230,7 +230,7 @@ def base_config() -> ConfigDict:
       # Scales of their own for the K findings, in the vocabulary's order; of several asked findings
       # the largest counts. (): guidance_findings for all.
       guidance_by_finding=(),
-      guidance_kept=1.0,        # where the set of findings stays (severity, place, null edits)
+      guidance_kept=1.5,        # where findings stay and their place or severity changes
       guidance_identity=1.0,    # 1: no guidance
       guidance_rescale=0.7,     # 0..1: undoes the over-exposure that guidance brings
       invert="kept",            # kept: invert where a finding stays; always; never

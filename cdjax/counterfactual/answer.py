@@ -11,7 +11,7 @@ from cdjax.counterfactual.abduct import Abduction, abduct, abduct_noise, fresh_n
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams, make_causal_model
 from cdjax.counterfactual.edit import edit
 from cdjax.counterfactual.predict import Answer, predict
-from cdjax.counterfactual.scales import findings_guidance
+from cdjax.counterfactual.scales import question_guidance
 from cdjax.diffusion.samplers import get_sampler
 
 INVERT = ("kept", "always", "never")
@@ -23,10 +23,8 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
   """The pathology slot under the asked findings, `[B, h, w, c]`.
 
   A finding that stays keeps its noise u_path (its place, shape and texture: what the findings leave
-  open), a new one gets fresh noise. Where the set of findings stays as it is there is no guidance:
-  the abducted noise belongs to the plain conditional flow. A model without slots edits all of z:
-  `[B, h, w, n, c]`, see `edit`. `noise`, `[B, h, w, c]`, is u_path where it is given (an optimised
-  one, say).
+  open), a new one gets fresh noise. A model without slots edits all of z: `[B, h, w, n, c]`, see
+  `edit`. `noise`, `[B, h, w, c]`, is u_path where it is given (an optimised one, say).
 
   Raises:
     ValueError: an unknown `cfg.invert`, or `noise` for a model without slots.
@@ -39,7 +37,6 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
   if cfg.invert not in INVERT:
     raise ValueError(f"counterfactual.invert={cfg.invert!r}; expected one of {sorted(INVERT)}")
   kept = (findings.present & do_findings.present).any(-1)
-  same_set = (findings.present == do_findings.present).all(-1)
   u_path = fresh_noise(key, abduction.z_path) if noise is None else noise
   if cfg.invert != "never" and noise is None:
     asked = kept if cfg.invert == "kept" else findings.any_present
@@ -50,9 +47,9 @@ def act(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Abd
             order=cfg.inversion_order, refinements=cfg.inversion_refinements),
         lambda: u_path)
     u_path = jnp.where(asked[:, None, None, None], inverted, u_path)
-  scale = jnp.where(same_set, cfg.guidance_kept, findings_guidance(cfg, do_findings))
   denoise_fn = model.guided_denoise_fn(
-      params, do_findings, abduction.z_id, guidance_findings=scale,
+      params, do_findings, abduction.z_id,
+      guidance_findings=question_guidance(cfg, findings, do_findings),
       guidance_identity=cfg.guidance_identity, guidance_rescale=cfg.guidance_rescale)
   z_0 = get_sampler(cfg.sampler)(denoise_fn, u_path, jax.random.fold_in(key, 1),
                                  schedule=model.schedule, num_steps=cfg.num_steps)

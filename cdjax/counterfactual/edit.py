@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cdjax.core.types import Array, FindingsArrays
 from cdjax.counterfactual.abduct import Abduction, fresh_noise
 from cdjax.counterfactual.causal_model import CausalModel, CausalParams
-from cdjax.counterfactual.scales import findings_guidance
+from cdjax.counterfactual.scales import question_guidance
 from cdjax.diffusion.inversion import invert
 from cdjax.diffusion.prediction import q_sample
 from cdjax.diffusion.samplers import get_sampler
@@ -38,11 +38,9 @@ def edit(model: CausalModel, params: CausalParams, key: jax.Array, abduction: Ab
   else:
     t = timestep_grid(schedule, cfg.num_steps, spacing, cfg.strength)[0]
     z_t = q_sample(z_0, fresh_noise(key, z_0), jnp.full(len(z), t), schedule)
-  same_set = (findings.present == do_findings.present).all(-1)
   denoise_fn = model.guided_denoise_fn(
       params, do_findings, abduction.z_id, guidance_rescale=cfg.guidance_rescale,
-      guidance_findings=jnp.where(same_set, cfg.guidance_kept,
-                                  findings_guidance(cfg, do_findings)))
+      guidance_findings=question_guidance(cfg, findings, do_findings))
   back = get_sampler(cfg.sampler)(
       denoise_fn, z_t, jax.random.fold_in(key, 1), schedule=schedule, num_steps=cfg.num_steps,
       spacing=spacing, strength=cfg.strength)

@@ -1,4 +1,4 @@
-"""How strongly an answer follows the findings that were asked for: one scale, or one a finding."""
+"""How strongly an answer follows the findings that were asked for."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -20,3 +20,25 @@ def findings_guidance(cfg: ConfigDict, do_findings: FindingsArrays) -> Array | f
                      f"expected () or a scale for each of {size} findings")
   largest = jnp.where(do_findings.present, scales, -jnp.inf).max(-1)
   return jnp.where(do_findings.any_present, largest, cfg.guidance_findings)
+
+
+def question_guidance(cfg: ConfigDict, findings: FindingsArrays, do_findings: FindingsArrays
+                      ) -> Array:
+  """The guidance scale of each question, `[B]`.
+
+  A finding that stays keeps its abducted noise, which belongs to the plain conditional flow: where
+  nothing is changed there is no guidance, so that the image comes back; where its place or severity
+  is, `cfg.guidance_kept`; where a finding comes or goes, `findings_guidance`.
+
+  Args:
+    cfg: `config.counterfactual`.
+    findings: factual, `[B, K]`.
+    do_findings: asked, `[B, K]`.
+  """
+  present = do_findings.present
+  same_set = (findings.present == present).all(-1)
+  alike = [(getattr(findings, name) == getattr(do_findings, name)) | ~present
+           for name in ("side", "zone", "severity")]
+  unchanged = same_set & jnp.stack(alike).all((0, -1))
+  scale = jnp.where(same_set, cfg.guidance_kept, findings_guidance(cfg, do_findings))
+  return jnp.where(unchanged, 1.0, scale)

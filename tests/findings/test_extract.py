@@ -14,8 +14,9 @@ from cdjax.findings import Finding, get_ontology, parse_findings, render_finding
 from cdjax.findings.extract import BACKENDS, extract_findings, make_backend
 from cdjax.findings.extract.lexicon import build_lexicon
 from cdjax.findings.extract.phrases import Trie, expand
+from cdjax.findings.extract.prompt import read_and_show
 
-_LINES = [line.split(" => ") for line in
+_LINES = [line.replace("\\n", "\n").replace("\\r", "\r").split(" => ") for line in
           Path(__file__).with_name("adversarial.txt").read_text("utf-8").splitlines()
           if line and not line.startswith("#")]
 SENTENCES = [(text, [] if said == "-" else parse_findings(said)) for text, said in _LINES]
@@ -62,6 +63,29 @@ def test_evidence_names_the_finding_and_lies_in_the_report():
 ])
 def test_only_sections_that_state_findings_are_read(report, said):
   assert extract_findings(report) == parse_findings(said)
+
+
+@pytest.mark.parametrize("title", [
+  "Indication", "CLINICAL INDICATION", "History of present illness", "PERTINENT HISTORY",
+  "Chief complaint", "Reason for consultation", "REQUEST", "Presenting symptoms", "Clinical notes",
+  "Clinical findings", "PATIENT NAME", "Referring physician", "Admitting diagnosis", "Requested by",
+  "Electronically signed by"])
+@pytest.mark.parametrize("before", ["", "COMPARISON: None.\n\n", "LUNGS: Clear. ",
+                                    "TECHNIQUE: AP.\n\nCHEST: Clear.\n"])
+def test_a_history_is_not_shown_wherever_it_stands(title, before):
+  _, shown = read_and_show(f"{before}{title}: secret words.\n\nMore secrets\nFINDINGS: No mass.")
+  assert "secret" not in shown and shown.endswith("No mass.")
+
+
+@pytest.mark.parametrize("title", [
+  "PA AND LATERAL CHEST RADIOGRAPH:", "FRONTAL CHEST RADIOGRAPH:", "CHEST, TWO VIEWS:", "LUNGS:",
+  "ADDENDUM:", "COMMENT:", "PRELIMINARY REPORT:", "OBSERVATIONS:", "DIAGNOSIS:",
+  "FINDINGS (PA/LAT):", "**FINDINGS:**", "FINDINGS\n", "Radiologist's impression:"])
+@pytest.mark.parametrize("before", ["INDICATION: Dyspnea.\n\n", "COMPARISON: Old nodule.\r\n\r\n",
+                                    "HISTORY: Cough.\n"])
+def test_a_title_behind_a_skipped_section_is_read(title, before):
+  assert extract_findings(f"{before}{title} Large left effusion.") == [
+    Finding("pleural_effusion", severity=0.9, laterality="left")]
 
 
 @pytest.mark.parametrize(("report", "said"), [

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from importlib import resources
 
 from cdjax.findings.extract.phrases import Trie, expand
@@ -39,11 +40,32 @@ class PairPart:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sections:
+  """What the titles of a report's sections say.
+
+  Attributes:
+    read, private, brief: titles whose text states findings, speaks of the patient's history or the
+      question, and describes the image in few words.
+    read_words, private_words, brief_words: words that say so in any other title; one of
+      `private_words` outweighs the others.
+    inside: finds the titles that may stand in the middle of a line.
+  """
+
+  read: frozenset[str]
+  private: frozenset[str]
+  brief: frozenset[str]
+  read_words: frozenset[str]
+  private_words: frozenset[str]
+  brief_words: frozenset[str]
+  inside: re.Pattern[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Lexicon:
   """Indexed phrases; see `lexicon.json`.
 
   Attributes:
-    read, skip: section titles whose text is used, and is not.
+    sections: what their titles say.
     terms: phrase to finding name; "" for words that only look like a finding.
     parts: phrase to `PairPart`.
     pair_names: finding name of each pair rule.
@@ -63,8 +85,7 @@ class Lexicon:
     not_shared: findings that take no place from their neighbour in a list.
   """
 
-  read: frozenset[str]
-  skip: frozenset[str]
+  sections: Sections
   terms: Trie[str]
   parts: Trie[PairPart]
   pair_names: tuple[str, ...]
@@ -118,8 +139,8 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       raise ValueError(f"lexicon: severity {word!r} is {value}; expected a number in [0, 1]")
   flat = lambda rows: frozenset(word for phrase in rows for word in expand(phrase)[0])
   return Lexicon(
-      read=frozenset(raw["sections"]["read"]), skip=frozenset(raw["sections"]["skip"]),
-      terms=Trie(_terms(raw, ontology)), parts=Trie(_parts(raw).items()), pair_names=pair_names,
+      sections=_sections(raw["sections"]), terms=Trie(_terms(raw, ontology)),
+      parts=Trie(_parts(raw).items()), pair_names=pair_names,
       cues=Trie(_cues(raw).items()), stops=Trie((text, Cue("stop")) for text in raw["stops"]),
       changes=Trie([*((text, Cue("change", value=change))
                       for change, phrases in raw["change"].items() for text in phrases),
@@ -136,6 +157,16 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       elsewhere={name: frozenset(words) for name, words in raw["elsewhere"].items()},
       descriptive_change=frozenset(raw["descriptive_change"]),
       not_shared=frozenset(raw["not_shared"]))
+
+
+def _sections(raw: dict) -> Sections:
+  """Titles; those inside a line are recognised by their capitals."""
+  inside = sorted({form for title in raw["inside"]
+                   for form in (title.upper(), title.capitalize(), title.title())},
+                  key=len, reverse=True)
+  return Sections(
+      inside=re.compile(rf"(?<=[ \t])({'|'.join(inside)})[ \t]*:(?!\d)"),
+      **{key: frozenset(titles) for key, titles in raw.items() if key != "inside"})
 
 
 def _terms(raw: dict, ontology: Ontology) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from cdjax.findings.extract.lexicon import get_lexicon
-from cdjax.findings.extract.sentences import read_sections
+from cdjax.findings.extract.sections import read_sections
 from cdjax.findings.ontology import get_ontology
 
 _TASK = """\
@@ -75,7 +75,7 @@ def read_and_show(report: str) -> tuple[list[tuple[int, int]], str]:
   Returns:
     The spans [start, end) of the sections, and their text; none and "" where there are none.
   """
-  sections = read_sections(report, get_lexicon())
+  sections = read_sections(report, get_lexicon().sections)
   return sections, _join(report, sections)
 
 

@@ -11,7 +11,8 @@ from cdjax.findings.extract.frame import Attributes
 from cdjax.findings.extract.lexicon import get_lexicon
 from cdjax.findings.extract.mentions import find_mentions
 from cdjax.findings.extract.merge import Statement, merge
-from cdjax.findings.extract.sentences import read_sections, read_sentences
+from cdjax.findings.extract.sections import read_sections
+from cdjax.findings.extract.sentences import read_sentences
 from cdjax.findings.types import Finding
 
 
@@ -29,7 +30,7 @@ def extract_findings(report: str) -> list[Finding]:
   """
   lexicon = get_lexicon()
   statements = []
-  for section in read_sections(report, lexicon):
+  for section in read_sections(report, lexicon.sections):
     earlier = None
     for sentence in read_sentences(report, *section):
       mentions = find_mentions(sentence, lexicon)

@@ -1,16 +1,11 @@
-"""A report to sentences of words with their places; only sections that state findings are read."""
+"""A section of a report to sentences of words with their places."""
 
 import dataclasses
 import re
 
-from cdjax.findings.extract.lexicon import Lexicon
-
 # Marks that stand for what was removed to protect the patient.
 _REMOVED = re.compile(r"x{3,}|_{2,}|\[\*\*.{0,80}?\*\*\]", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?")
-# A title ends in a colon and stands at the start of a line or after a full stop.
-_TITLE = re.compile(r"(?:^|(?<=[.?!\n]))[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:(?!\d)",
-                    re.MULTILINE)
 # A full stop inside "1.2 cm" ends nothing, nor that of "vs."; "disease.No effusion" has one that
 # does. A line ends a sentence where the next one is empty, a list item or a title.
 _END = re.compile(r"(?<!\b[Vv][Ss])[.?!](?=\s|$|[A-Z])|;|\n(?=[ \t]*(?:\n|[-*•]|\d+[.)]\s))")
@@ -33,26 +28,6 @@ class Sentence:
   spans: tuple[tuple[int, int], ...]
   gaps: tuple[str, ...]
   end: str
-
-
-def read_sections(text: str, lexicon: Lexicon) -> list[tuple[int, int]]:
-  """The spans [start, end) of `text` that state findings.
-
-  A title that is not known ("LUNGS:") belongs to the section around it. Text before the first title
-  is read.
-  """
-  spans, start, reading = [], 0, True
-  for match in _TITLE.finditer(text):
-    title = " ".join(_WORD.findall(match[1])).lower()
-    known = title in lexicon.read or title in lexicon.skip
-    if known:
-      if reading:
-        spans.append((start, match.start()))
-      reading = title in lexicon.read
-      start = match.end()
-  if reading:
-    spans.append((start, len(text)))
-  return [span for span in spans if text[slice(*span)].strip()]
 
 
 def read_sentences(text: str, start: int, end: int) -> list[Sentence]:

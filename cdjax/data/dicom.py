@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdjax.data.image_io import stretch
+from cdjax.data.image_io import is_passing, stretch
 from cdjax.data.quarantine import Unusable
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -51,6 +51,8 @@ def _decode(dataset) -> np.ndarray:
   try:
     return dataset.pixel_array
   except Exception as error:
+    if is_passing(error):
+      raise
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_compressed:
       raise

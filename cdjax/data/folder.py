@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdjax.data.image_io import SUFFIXES, find_image, read_radiograph
+from cdjax.data.image_io import SUFFIXES, file_form, find_image, read_radiograph
 from cdjax.data.manifest import Row, read_manifest
 from cdjax.data.quarantine import Problem
 
@@ -62,6 +62,11 @@ def open_folder(root: str | Path, manifest: str | Path | None = None,
     said = f"; row {problems[0].row}: {problems[0].reason}" if problems else ""
     raise ValueError(f"no row of {manifest} can be used{said}")
   return ImageFolder(root, tuple(row.image for row in rows), tuple(rows), tuple(problems))
+
+
+def read_form(root: Path, name: str) -> str:
+  """`file_form` of an image that `read_pixels` has read."""
+  return file_form(find_image(root, name))
 
 
 def read_pixels(root: Path, name: str, *, resolution: int, fit: str) -> np.ndarray:

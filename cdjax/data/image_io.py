@@ -1,5 +1,6 @@
 """Files of radiographs to square grey images, and PNG bytes to pixels and back."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from cdjax.data.quarantine import Unusable
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 FITS = ("crop", "pad")
 PERCENTILES = (0.5, 99.5)     # ends of the grey scale where a file does not say what they are
+# Kinds of `Unusable` that speak of a file's content, which stays as it is while the file does; the
+# others speak of a disk, a right or the memory, and may be gone the next time.
+LASTING = ("empty image", "unreadable image", "constant image")
 _SAMPLE = 1 << 20             # pixels that the percentiles are taken over
 
 
@@ -29,7 +33,9 @@ def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str,
     `[resolution, resolution]` uint8 or uint16.
 
   Raises:
-    Unusable: the file is empty, truncated, of another format, or shows one constant value.
+    Unusable: the file is empty, truncated, of another format, or shows one constant value; or, of
+      a kind that is not in `LASTING`, it could not be read this time.
+    OSError: there is no such file.
   """
   if path.stat().st_size == 0:
     raise Unusable("empty image", "the file has 0 bytes")
@@ -44,11 +50,32 @@ def read_radiograph(path: Path, *, resolution: int, bits: int, fit: str,
   except Unusable:
     raise
   except Exception as error:
-    raise Unusable("unreadable image", f"{type(error).__name__}: {error}") from error
+    kind = "unreadable file" if is_passing(error) else "unreadable image"
+    raise Unusable(kind, f"{type(error).__name__}: {error}") from error
   if int(pixels.max()) - int(pixels.min()) < (1 << bits) // 128:
     raise Unusable("constant image", f"every pixel is {pixels.min()} to {pixels.max()} "
                                      f"of {(1 << bits) - 1}")
   return pixels
+
+
+def is_passing(error: Exception) -> bool:
+  """Whether an error while decoding is the machine's, not the file's.
+
+  Decoders raise OSError without a number on damaged files, and a place outside the file that one
+  of them names is EINVAL.
+  """
+  return isinstance(error, MemoryError) or (
+      isinstance(error, OSError) and error.errno not in (None, errno.EINVAL))
+
+
+def file_form(path: Path) -> str:
+  """The kind of a readable file and the bits of its grey values, e.g. "PNG, 16 bits"."""
+  if is_dicom(path):
+    from pydicom import dcmread
+    return f"DICOM, {dcmread(path, stop_before_pixels=True).get('BitsStored', '?')} bits"
+  with Image.open(path, formats=("PNG", "JPEG")) as image:
+    bits = 16 if image.mode.startswith(("I", "F")) else 1 if image.mode == "1" else 8
+    return f"{image.format}, {bits} bits"
 
 
 def _read_grey(path: Path) -> np.ndarray:

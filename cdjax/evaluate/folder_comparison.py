@@ -21,9 +21,8 @@ from cdjax.evaluate import ms_ssim
 from cdjax.evaluate.features import Extractor
 from cdjax.evaluate.fidelity import fidelity_by_group, fidelity_metrics
 from cdjax.evaluate.folder_features import (
+    FolderFeatures,
     Reading,
-    chunk_fingerprint,
-    chunk_starts,
     finish_features,
     folder_features,
 )
@@ -33,6 +32,7 @@ from cdjax.evaluate.privacy import half_of_patients
 from cdjax.evaluate.resume import fingerprint_of, resumed
 
 SUITES = ("quick", "full")
+FORMAT = 1   # of the kept results; another number when the same features would give others
 _PAIRS = {"quick": 200, "full": 1000}   # of MS-SSIM
 _GROUP_SUBSETS = {"quick": 10, "full": 100}   # of the kernel distance of a group
 
@@ -84,8 +84,9 @@ def compare_folders(
     Flat keys → `{"value", "low", "high", "n"}`, as `fidelity_metrics` names them;
     `reference/…` of two halves of the real patients (suite "full"), cut to the same number of
     images where they have more; `ms_ssim/real/…` and
-    `ms_ssim/synthetic/…`; and beside them `seed`, `suite`, `machine`, `images`, `unusable` and
-    `left_out`.
+    `ms_ssim/synthetic/…`; `unusable_share/real` and `/synthetic`, of the files that cannot be used;
+    and beside them `seed`, `suite`, `machine`, `images`, `forms` (how many files of each kind and
+    depth), `unusable`, `notes` and `left_out`.
 
   Raises:
     ValueError: no usable image, 5 or fewer of a folder, or two extractors of one name.
@@ -96,22 +97,21 @@ def compare_folders(
   reading = settings.reading
   extractors = [dataclasses.replace(e, read=str(reading)) for e in extractors]
   began = time.perf_counter()
-  sets, unusable, prints = {}, [], {}
+  sets, states, unusable = {}, {}, []
   for kind, folder in (("real", real), ("synthetic", synthetic)):
-    state = folder_features(
+    state = states[kind] = folder_features(
         folder, extractors, reading, kept=None if parts is None else parts / kind,
         batch_size=batch_size, pool=pool,
         on_images=lambda count, kind=kind: progress(f"{kind} images", count))
     sets[kind] = finish_features(state, folder)
-    prints[kind] = fingerprint_of([chunk_fingerprint(folder, start, reading, extractors)
-                                   for start in chunk_starts(len(folder))])
     unusable += [{"set": kind, "image": folder.names[number], "reason": reason}
                  for number, reason in state.broken]
     unusable += [{"set": kind, "image": problem.image, "reason": f"row {problem.row}: "
                   f"{problem.reason}"} for problem in folder.problems]
   seconds = {"seconds/features": time.perf_counter() - began}
 
-  common = dataclasses.asdict(settings)
+  common = [FORMAT, dataclasses.asdict(settings)]
+  prints = {kind: state.fingerprint for kind, state in states.items()}
   phases: dict[str, tuple[Callable[[], dict], list]] = {}
   for extractor in extractors:
     a, b = (sets[kind][1][extractor.name] for kind in ("real", "synthetic"))
@@ -131,6 +131,9 @@ def compare_folders(
     metrics |= result["metrics"]
     left_out += result["left_out"]
     seconds[f"seconds/{name}"] = result["seconds"]
+  for kind, folder in (("real", real), ("synthetic", synthetic)):
+    metrics[f"unusable_share/{kind}"] = _plain(
+        len(states[kind].broken) / len(folder), len(folder))
   metrics |= {key: _plain(value, 1) for key, value in seconds.items()}
   return metrics | {
       "suite": settings.suite, "seed": settings.seed,
@@ -138,7 +141,9 @@ def compare_folders(
                  for kind, folder in (("real", real), ("synthetic", synthetic))},
       "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, jax on "
                  f"{jax.devices()[0].device_kind}",
+      "forms": {kind: dict(sorted(state.forms.items())) for kind, state in states.items()},
       "unusable": unusable,
+      "notes": _notes(real, synthetic, states, settings),
       "left_out": list(dict.fromkeys(left_out)),
   }
 
@@ -166,6 +171,21 @@ def _no_groups(real: ImageFolder, synthetic: ImageFolder) -> list[str]:
   return [f"{place}/*: the manifest of the {kind} images does not say it"
           for kind, folder in (("real", real), ("synthetic", synthetic))
           for place in unknown_places(folder.rows)]
+
+
+def _notes(real: ImageFolder, synthetic: ImageFolder, states: dict[str, FolderFeatures],
+           settings: Settings) -> list[str]:
+  """What somebody who reads the numbers should know of the folders."""
+  notes = []
+  if settings.suite == "full" and real.rows is None:
+    notes.append("reference/*: without a manifest of the real images its halves are of images, not "
+                 "of patients; a patient in both makes them look more alike than they are")
+  said = {kind: ", ".join(f"{count} {form}" for form, count in sorted(state.forms.items()))
+          for kind, state in states.items()}
+  if states["real"].forms.keys() != states["synthetic"].forms.keys():
+    notes.append(f"the files differ in kind or depth, which a network may see: real "
+                 f"{said['real']}; synthetic {said['synthetic']}")
+  return notes
 
 
 def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:

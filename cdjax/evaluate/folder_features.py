@@ -5,6 +5,7 @@ and nothing else, so that any process may compute it: shard s of n takes every n
 process that joins them finds all of them kept. At 256 px a chunk holds 17 MB of pixels.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -15,6 +16,7 @@ import numpy as np
 
 from cdjax.data import folder as folders
 from cdjax.data.folder import ImageFolder
+from cdjax.data.image_io import LASTING
 from cdjax.data.pool import ordered_map
 from cdjax.data.quarantine import Unusable
 from cdjax.evaluate.feature_rows import FeatureRows, finish_rows, merge_rows, update_rows
@@ -22,6 +24,7 @@ from cdjax.evaluate.features import Extractor, extract
 from cdjax.evaluate.resume import fingerprint_of, resumed_arrays
 
 CHUNK = 256
+FORMAT = 1   # of what is kept; another number when the same files would give other features
 _AHEAD = 64   # images that worker processes read before they are needed
 
 
@@ -48,10 +51,19 @@ class FolderFeatures:
   Attributes:
     rows: features by extractor's name.
     broken: number of each image that cannot be used, and why.
+    prints: start of each chunk, and a digest of all that its features were made from.
+    forms: how many images are of each `image_io.file_form`.
   """
 
   rows: dict[str, FeatureRows]
   broken: tuple[tuple[int, str], ...] = ()
+  prints: tuple[tuple[int, str], ...] = ()
+  forms: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+  @property
+  def fingerprint(self) -> str:
+    """Of all that was read and of what could not be, whatever the files are by now."""
+    return fingerprint_of(self.prints, [number for number, _ in self.broken])
 
 
 def chunk_starts(total: int, shard: tuple[int, int] = (0, 1)) -> list[int]:
@@ -82,7 +94,7 @@ def chunk_fingerprint(folder: ImageFolder, start: int, reading: Reading,
 
   files = [(name, state(name)) for name in folder.names[start:start + CHUNK]]
   networks = [(extractor.name, extractor.size, extractor.digest) for extractor in extractors]
-  return fingerprint_of(start, files, str(reading), networks)
+  return fingerprint_of(FORMAT, start, files, str(reading), networks)
 
 
 def chunk_features(folder: ImageFolder, start: int, reading: Reading,
@@ -92,23 +104,27 @@ def chunk_features(folder: ImageFolder, start: int, reading: Reading,
   """Reads one chunk and runs every extractor on it; arguments as of `folder_features`.
 
   Returns:
-    `index` `[M]` int64, the numbers of the readable images; `features/NAME` `[M, D]`;
-    `broken` `[P]` int64 and `reasons` `[P]` str.
+    `index` `[M]` int64, the numbers of the readable images; `forms` `[M]` str;
+    `features/NAME` `[M, D]`; `broken` `[P]` int64 and `reasons` `[P]` str; `passing` `[]` bool,
+    whether a later run might read more.
   """
-  index, pixels, broken, reasons = [], [], [], []
-  read = functools.partial(folders.read_pixels, folder.root, resolution=reading.resolution,
-                           fit=reading.fit)
+  index, pixels, forms, broken, reasons, passing = [], [], [], [], [], False
+  read = functools.partial(_read, folder.root, reading)
   images = ordered_map(read, folder.names[start:start + CHUNK], pool=pool, ahead=_AHEAD)
   for number, wait in enumerate(images, start):
     try:
-      pixels.append(wait())
+      image, form = wait()
+      pixels.append(image)
+      forms.append(form)
       index.append(number)
-    except (Unusable, OSError) as error:
+    except (Unusable, OSError, MemoryError) as error:
       broken.append(number)
-      reasons.append(str(error))
+      reasons.append(str(error) or type(error).__name__)
+      passing |= getattr(error, "kind", "") not in LASTING
     on_images(1)
   out = {"index": np.array(index, np.int64), "broken": np.array(broken, np.int64),
-         "reasons": np.array(reasons, np.str_)}
+         "reasons": np.array(reasons, np.str_), "forms": np.array(forms, np.str_),
+         "passing": np.array(passing)}
   if index:
     x = np.stack(pixels)
     for extractor in extractors:
@@ -117,6 +133,12 @@ def chunk_features(folder: ImageFolder, start: int, reading: Reading,
           extract(extractor, x[i:i + batch_size].astype(np.float32) / 255, batch_size=batch_size)
           for i in range(0, len(x), batch_size)])
   return out
+
+
+def _read(root: Path, reading: Reading, name: str) -> tuple[np.ndarray, str]:
+  """Pixels, and how the file holds them."""
+  pixels = folders.read_pixels(root, name, resolution=reading.resolution, fit=reading.fit)
+  return pixels, folders.read_form(root, name)
 
 
 def folder_features(
@@ -137,7 +159,8 @@ def folder_features(
     extractors: with different names.
     reading: how files are read.
     kept: path and start of the names of the files in which chunks are kept, or None; chunks found
-      there that fit are not computed again.
+      there that fit are not computed again. A chunk with an image that only the disk, a right or
+      the memory kept from being read is not kept, so that the next run tries it again.
     shard: (s, n); the chunks of all n shards together are the folder's.
     batch_size: images of each call of an extractor.
     pool: of processes that read, from `data.pool.worker_pool`; None reads in this one.
@@ -146,18 +169,21 @@ def folder_features(
   state = FolderFeatures({extractor.name: FeatureRows() for extractor in extractors})
   for start in chunk_starts(len(folder), shard):
     path = None if kept is None else kept.with_name(f"{kept.name}-{start:07d}.npz")
-    arrays = _kept_chunk(path, folder, start, reading, extractors, batch_size=batch_size,
-                         pool=pool, on_images=on_images)
+    # Taken before the files are read: what changes after that has another one the next time.
+    made_from = chunk_fingerprint(folder, start, reading, extractors)
+    arrays = _kept_chunk(path, made_from, folder, start, reading, extractors,
+                         batch_size=batch_size, pool=pool, on_images=on_images)
     rows = state.rows
     if len(arrays["index"]):
       rows = {name: update_rows(part, arrays["index"], arrays[f"features/{name}"])
               for name, part in rows.items()}
     broken = zip(arrays["broken"].tolist(), arrays["reasons"].tolist(), strict=True)
-    state = FolderFeatures(rows, (*state.broken, *broken))
+    state = FolderFeatures(rows, (*state.broken, *broken), (*state.prints, (start, made_from)),
+                           state.forms + collections.Counter(arrays["forms"].tolist()))
   return state
 
 
-def _kept_chunk(path, folder, start, reading, extractors, *, on_images, **how):
+def _kept_chunk(path, made_from, folder, start, reading, extractors, *, on_images, **how):
   """`chunk_features`, or what was kept of it."""
   told = 0
 
@@ -167,8 +193,9 @@ def _kept_chunk(path, folder, start, reading, extractors, *, on_images, **how):
     on_images(count)
 
   arrays = resumed_arrays(
-      path, chunk_fingerprint(folder, start, reading, extractors),
-      lambda: chunk_features(folder, start, reading, extractors, on_images=tell, **how))
+      path, made_from,
+      lambda: chunk_features(folder, start, reading, extractors, on_images=tell, **how),
+      keep=lambda arrays: not arrays["passing"])
   on_images(len(folder.names[start:start + CHUNK]) - told)
   return arrays
 
@@ -176,7 +203,8 @@ def _kept_chunk(path, folder, start, reading, extractors, *, on_images, **how):
 def merge_features(a: FolderFeatures, b: FolderFeatures) -> FolderFeatures:
   """The images of both shards."""
   return FolderFeatures({name: merge_rows(a.rows[name], b.rows[name]) for name in a.rows},
-                        tuple(sorted((*a.broken, *b.broken))))
+                        tuple(sorted((*a.broken, *b.broken))),
+                        tuple(sorted((*a.prints, *b.prints))), a.forms + b.forms)
 
 
 def finish_features(state: FolderFeatures, folder: ImageFolder

@@ -42,7 +42,8 @@ def format_folder_table(metrics: dict) -> str:
   lines.append(f"{counts} images used; suite {metrics['suite']}, seed {metrics['seed']}; "
                f"{metrics['machine']}")
   unusable = [f"{item['set']}: {item['image']}: {item['reason']}" for item in metrics["unusable"]]
-  return "\n".join(lines + _noted("not usable", unusable) + _noted("left out", metrics["left_out"]))
+  return "\n".join(lines + _noted("note", metrics["notes"]) + _noted("not usable", unusable)
+                   + _noted("left out", metrics["left_out"]))
 
 
 def _noted(title: str, texts: Sequence[str]) -> list[str]:

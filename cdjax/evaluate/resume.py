@@ -89,8 +89,10 @@ def resumed(path: Path | None, fingerprint: str, compute: Callable[[], dict]) ->
 
 
 def resumed_arrays(path: Path | None, fingerprint: str,
-                   compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """As `resumed`, for arrays by name, in an `.npz` file without pickles."""
+                   compute: Callable[[], dict[str, np.ndarray]], *,
+                   keep: Callable[[dict[str, np.ndarray]], bool] = lambda arrays: True
+                   ) -> dict[str, np.ndarray]:
+  """As `resumed`, for arrays by name, in an `.npz` file without pickles; `keep` may decline."""
   def read(path):
     with np.load(path, allow_pickle=False) as kept:
       if str(kept["fingerprint"]) != fingerprint:
@@ -101,6 +103,6 @@ def resumed_arrays(path: Path | None, fingerprint: str,
   if kept is not None:
     return kept
   result = compute()
-  if path is not None:
+  if path is not None and keep(result):
     _write_whole(path, lambda file: np.savez(file, fingerprint=np.array(fingerprint), **result))
   return result

@@ -9,6 +9,7 @@ from PIL import Image
 
 from cdjax.cli import main
 from cdjax.data import folder
+from cdjax.data.quarantine import Unusable
 from cdjax.evaluate import features, folder_features
 from cdjax.evaluate.fidelity import fidelity_metrics
 
@@ -196,6 +197,74 @@ def test_a_changed_image_is_measured_anew(tmp_path):
   Image.fromarray(draw(999, 90)).save(tmp_path / "b" / "003.png")
   assert run(pair, tmp_path / "m.json") == 0
   assert value() != before
+
+
+def test_a_file_that_changes_while_it_is_measured_is_measured_anew(tmp_path, monkeypatch):
+  pair = write_folder(tmp_path / "a", 8), write_folder(tmp_path / "b", 8, first=50)
+  read, key = folder.read_pixels, "fid/pixels/8/crop32-bilinear8"
+
+  def changing(root, name, **how):
+    pixels = read(root, name, **how)
+    if root.name == "b" and name == "007.png":
+      monkeypatch.setattr(folder, "read_pixels", read)
+      Image.fromarray(draw(999, 90)).save(root / "003.png")
+    return pixels
+
+  monkeypatch.setattr(folder, "read_pixels", changing)
+  assert run(pair, tmp_path / "m.json") == 0
+  assert run(pair, tmp_path / "m.json") == 0
+  assert run(pair, tmp_path / "fresh.json") == 0
+  again, fresh = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("m", "fresh"))
+  assert again[key] == fresh[key]
+
+
+def test_what_the_disk_refused_is_read_the_next_time(tmp_path, monkeypatch, capsys):
+  pair = write_folder(tmp_path / "a", 8), write_folder(tmp_path / "b", 8, first=50)
+  read, seen = folder.read_pixels, []
+
+  def failing(root, name, **how):
+    seen.append(name)
+    if root.name == "b" and name in errors:
+      raise errors[name]
+    return read(root, name, **how)
+
+  monkeypatch.setattr(folder, "read_pixels", failing)
+  errors = {"003.png": OSError(5, "Input/output error"), "004.png": MemoryError(),
+            "005.png": Unusable("unreadable file", "OSError: [Errno 13] Permission denied")}
+  assert run(pair, tmp_path / "m.json") == 1   # five are left
+  assert "expected more than 5 each" in capsys.readouterr().err
+  del errors["005.png"], errors["004.png"]
+  assert run(pair, tmp_path / "m.json") == 0
+  metrics = json.loads((tmp_path / "m.json").read_text())
+  assert [item["image"] for item in metrics["unusable"]] == ["003.png"]
+  assert metrics["unusable_share/synthetic"] == {"value": 0.125, "low": None, "high": None, "n": 8}
+  errors.clear()
+  assert run(pair, tmp_path / "m.json") == 0
+  metrics = json.loads((tmp_path / "m.json").read_text())
+  assert not metrics["unusable"] and "fid/pixels/8/crop32-bilinear8" in metrics
+  seen.clear()   # and now it is kept
+  assert run(pair, tmp_path / "m.json") == 0 and not seen
+
+
+def test_other_kinds_of_files_and_constant_images_are_said(pair, tmp_path, capsys):
+  synthetic = tmp_path / "synthetic"
+  synthetic.mkdir()
+  for i in range(12):
+    deep = draw(700 + i).astype(np.uint16) * 256
+    Image.fromarray(deep if i % 4 else np.full_like(deep, 999)).save(synthetic / f"{i}.png")
+  assert run((pair[0], synthetic), tmp_path / "m.json", "--suite", "full") == 0
+  said, metrics = capsys.readouterr().out, json.loads((tmp_path / "m.json").read_text())
+  assert metrics["forms"] == {"real": {"PNG, 8 bits": 40}, "synthetic": {"PNG, 16 bits": 9}}
+  assert metrics["unusable_share/synthetic"]["value"] == 0.25
+  line = next(line for line in said.splitlines() if line.startswith("unusable_share/synthetic"))
+  assert line.split()[1:] == ["0.250", "12"]
+  assert ("note: the files differ in kind or depth, which a network may see: real 40 PNG, 8 bits; "
+          "synthetic 9 PNG, 16 bits") in said
+  assert "note: reference/*: without a manifest of the real images its halves are of images" in said
+  # With patients to take apart, and files of one kind, there is nothing to note.
+  manifest = write_manifest(tmp_path / "real.csv", 40)
+  assert run(pair, tmp_path / "n.json", "--suite", "full", "--real-manifest", manifest) == 0
+  assert json.loads((tmp_path / "n.json").read_text())["notes"] == []
 
 
 def test_three_shards_are_one_process_bit_for_bit(pair, tmp_path, monkeypatch):

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdjax.data.image_io import decode_png, encode_png, load_image, read_radiograph, stretch
+from cdjax.data.image_io import (
+  LASTING,
+  decode_png,
+  encode_png,
+  file_form,
+  load_image,
+  read_radiograph,
+  stretch,
+)
 from cdjax.data.quarantine import Unusable
 
 pydicom = pytest.importorskip("pydicom")
@@ -166,6 +174,34 @@ def test_unreadable_files_say_why(tmp_path):
   assert refused(tmp_path / "flat.png")[0] == "constant image"
   (tmp_path / "bad.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"junk")
   assert refused(tmp_path / "bad.dcm")[0] == "unreadable image"
+
+
+def test_what_the_machine_refuses_is_no_verdict_on_the_file(tmp_path, monkeypatch):
+  Image.fromarray((RAMP * 4).astype(np.uint8)).save(tmp_path / "a.png")
+  path = write_dicom(tmp_path / "a.dcm", RAMP.astype(np.uint16))
+  for error, kind in ((OSError(5, "Input/output error"), "unreadable file"),
+                      (PermissionError(13, "Permission denied"), "unreadable file"),
+                      (MemoryError("no room"), "unreadable file"),
+                      (OSError("image file is truncated"), "unreadable image"),
+                      (OSError(22, "Invalid argument"), "unreadable image")):  # a seek
+    def fails(*_, error=error, **__):
+      raise error
+
+    for name, broken in (("a.png", (Image, "open")),
+                         (path.name, (pydicom.Dataset, "convert_pixel_data"))):
+      with monkeypatch.context() as patch:
+        patch.setattr(*broken, fails)
+        assert refused(tmp_path / name)[0] == kind, (name, error)
+    assert (kind in LASTING) == (kind == "unreadable image")
+
+
+def test_the_form_of_a_file_is_its_kind_and_depth(tmp_path):
+  Image.fromarray((RAMP * 4).astype(np.uint8)).save(tmp_path / "a.png")
+  Image.fromarray((RAMP * 400).astype(np.uint16)).save(tmp_path / "b.png")
+  Image.fromarray(np.stack([(RAMP * 4).astype(np.uint8)] * 3, -1)).save(tmp_path / "c.jpg")
+  write_dicom(tmp_path / "d", RAMP.astype(np.uint16))
+  assert [file_form(tmp_path / name) for name in ("a.png", "b.png", "c.jpg", "d")] == [
+      "PNG, 8 bits", "PNG, 16 bits", "JPEG, 8 bits", "DICOM, 12 bits"]
 
 
 def test_unsupported_dicoms_say_why(tmp_path):

@@ -14,10 +14,10 @@ from cdjax.findings.extract.mentions import Mention
 from cdjax.findings.extract.phrases import Hit
 from cdjax.findings.extract.sentences import Sentence
 
-PRESENT, ABSENT, UNCERTAIN, RESOLVED, DROPPED = ("present", "absent", "uncertain", "resolved",
-                                                 "dropped")
+PRESENT, ABSENT, UNCERTAIN, RESOLVED, EARLIER, DROPPED = (
+    "present", "absent", "uncertain", "resolved", "earlier", "dropped")
 # Where several cues reach one mention, the first of these holds.
-_ORDER = (DROPPED, RESOLVED, ABSENT, UNCERTAIN)
+_ORDER = (DROPPED, RESOLVED, ABSENT, EARLIER, UNCERTAIN)
 _DENIALS = frozenset(("no", "not", "without", "neither"))
 # "Is likely" ends what it says, or goes on with a place or a reason.
 _PREDICATES = frozenset(("likely", "probable", "possible", "questionable", "suspected",
@@ -25,6 +25,7 @@ _PREDICATES = frozenset(("likely", "probable", "possible", "questionable", "susp
 _FOLLOWING = frozenset(("in", "at", "on", "and", "or", "but", "given", "as", "if", "although",
                         "though", "however", "with", "within", "along", "here"))
 _COORDINATORS = {"or", "nor"}
+_EITHER = (("or", "both"), ("or", "neither"))
 
 
 def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon
@@ -32,7 +33,8 @@ def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Le
   """The status of each mention and the cues that made it.
 
   Returns:
-    For each mention, one of "present", "absent", "uncertain", "resolved", "dropped", and the cues.
+    For each mention, one of "present", "absent", "uncertain", "resolved", "earlier", "dropped",
+    and the cues.
   """
   words = sentence.words
   breaks = [any(mark in gap for mark in ",;:()") for gap in sentence.gaps]
@@ -47,7 +49,7 @@ def assert_mentions(sentence: Sentence, mentions: Sequence[Mention], lexicon: Le
   reached = {(cue, k) for cue in cues for k, mention in enumerate(mentions)
              if _reaches(cue, mention, mentions, sentence, stops, lexicon)}
   # A phrase that looks both ways speaks of what follows it, if anything does.
-  forward = {cue.start for cue, _ in reached if cue.value.where != "before"}
+  forward = {cue.start for cue, _ in reached if cue.value.where not in ("before", "around")}
   result = []
   for k, mention in enumerate(mentions):
     reaching = [cue for cue in cues if (cue, k) in reached
@@ -69,6 +71,12 @@ def _status(mention: Mention, reaching: Sequence[Hit[Cue]], sentence: Sentence) 
     kinds -= {cue.value.kind for cue in before if cue.value.kind == RESOLVED}
   if ABSENT in kinds and UNCERTAIN in kinds and _doubt_after_denial(mention, reaching):
     return UNCERTAIN
+  past = kinds & {DROPPED, EARLIER}
+  if past and any(cue.value == Cue(RESOLVED, "before") for cue in reaching):
+    return RESOLVED  # "The prior film showed an effusion, which has resolved."
+  if EARLIER in kinds and ABSENT in kinds and all(
+      cue.start < mention.start for cue in reaching if cue.value.kind == ABSENT):
+    return EARLIER  # "The prior film showed no effusion."
   status = next((kind for kind in _ORDER if kind in kinds), PRESENT)
   if mention.denied:
     # "Is not normal"; a stray "No" further off does not turn it round.
@@ -91,7 +99,7 @@ def _doubt_after_denial(mention: Mention, reaching: Sequence[Hit[Cue]]) -> bool:
 def _reaches(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence: Sentence,
              stops: Sequence[int], lexicon: Lexicon) -> bool:
   """Whether a cue speaks of a mention."""
-  if cue.value.where == "before":
+  if cue.value.where == "before" or (cue.value.where == "around" and mention.end <= cue.start):
     start, end = mention.end, cue.start
     if start > end or any(start <= stop < end for stop in stops):
       return False
@@ -99,7 +107,7 @@ def _reaches(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sente
   start, end = cue.end, mention.start
   if start > end or any(start <= stop < end for stop in stops):
     return False
-  if cue.value.where == "near":
+  if cue.value.where in ("near", "around"):
     return _near(cue, mention, mentions, sentence, lexicon)
   return not _broken(start, mention, sentence, lexicon)
 
@@ -115,11 +123,13 @@ def _near(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence
     gaps = sentence.gaps[at + (at == cue.end):other.start + 1]
     if at == cue.end:
       # "Probable small, loculated effusion" goes on over the comma between adjectives.
+      if cue.value.kind == ABSENT and sentence.gaps[at:at + 1] not in (("",), ()):
+        return False  # "Effusion absent, small nodule."
       if {"and", "with"} & set(between) or (
           any("," in gap for gap in gaps) and lexicon.verbs & set(between)):
         return False
     elif not (_COORDINATORS & set(between) or any("/" in gap for gap in gaps)
-              or {"versus", "vs"} & set(between)):
+              or {"versus", "vs", "than"} & set(between)):
       return False
     if other is mention:
       return True
@@ -188,19 +198,21 @@ def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
 def _doubt_alternatives(result: list[tuple[str, list[Hit[Cue]]]], sentence: Sentence,
                         mentions: Sequence[Mention], stops: Sequence[int]
                         ) -> list[tuple[str, list[Hit[Cue]]]]:
-  """"Atelectasis or scarring", "A versus B": of two stated alternatives neither is sure."""
+  """"Atelectasis or scarring", "A versus B", "A, B, or both": of alternatives none is sure."""
+  words = sentence.words
   statuses = [status for status, _ in result]
   # "No change in A or B": the "or" is that of a denial.
-  denied = [bool(_DENIALS.intersection(sentence.words[max(
+  denied = [bool(_DENIALS.intersection(words[max(
       (stop for stop in stops if stop <= mention.start), default=0):mention.start]))
       for mention in mentions]
   for k, mention in enumerate(mentions):  # "Atelectasis versus aspiration": the other is no name.
-    if not denied[k] and sentence.words[mention.end:mention.end + 1] in (("versus",), ("vs",)):
+    if not denied[k] and words[mention.end:mention.end + 1] in (("versus",), ("vs",)):
       statuses[k] = UNCERTAIN if statuses[k] == PRESENT else statuses[k]
   for k in range(len(mentions) - 1):
     first, second = mentions[k], mentions[k + 1]
-    between = sentence.words[first.end:second.start]
-    alternatives = {"or", "versus", "vs"} & set(between) and len(between) <= 6
+    between = words[first.end:second.start]
+    either = not between and words[second.end:second.end + 2] in _EITHER
+    alternatives = either or ({"or", "versus", "vs"} & set(between) and len(between) <= 6)
     if alternatives and not denied[k] and {statuses[k], statuses[k + 1]} <= {PRESENT, UNCERTAIN}:
       statuses[k] = statuses[k + 1] = UNCERTAIN
   return [(status, cues) for status, (_, cues) in zip(statuses, result, strict=True)]

@@ -15,10 +15,10 @@ class Cue:
   """What a phrase says about the findings around it.
 
   Attributes:
-    kind: "absent", "resolved", "uncertain", "dropped" (spoken of, not stated), "change", "stop"
-      (the reach of other cues ends), "pass" (nothing).
-    where: the findings "before" or "after" the cue that it speaks of; "near" for an adjective,
-      which reaches no further than the list it stands in.
+    kind: "absent", "resolved", "uncertain", "dropped" (spoken of, not stated), "earlier" (seen on
+      an earlier image), "change", "stop" (the reach of other cues ends), "pass" (nothing).
+    where: the findings "before" or "after" the cue that it speaks of, or "around" for both; "near"
+      for an adjective, which reaches no further than the list it stands in.
     value: of a change: "new", "stable", …
   """
 
@@ -78,6 +78,7 @@ class Lexicon:
     severities: phrase to value in [0, 1], or None for a word without grade.
     sizes_mm: finding name to rising (diameter below, severity).
     joins, verbs, starters, anaphora: single words and word rows, see the methods that use them.
+    open_words: words after which a line goes on.
     companions: words that put a finding where the one before it is ("adjacent", "underlying").
     described: findings that are explained by what follows a comma: "opacity, likely pneumonia".
     elsewhere: finding name to words of parts outside the chest.
@@ -101,6 +102,7 @@ class Lexicon:
   verbs: frozenset[str]
   starters: frozenset[str]
   anaphora: frozenset[str]
+  open_words: frozenset[str]
   companions: frozenset[str]
   described: frozenset[str]
   elsewhere: dict[str, frozenset[str]]
@@ -131,9 +133,8 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
     if name not in ontology.findings:
       raise ValueError(f"lexicon: {name!r} is no finding; expected one of "
                        f"{', '.join(ontology.findings)}")
-  if not set(raw["change"]) <= set(ontology.change):
-    raise ValueError(f"lexicon: changes {sorted(raw['change'])}; expected some of "
-                     f"{ontology.change}")
+  if unknown := {*raw["change"], *raw["unresolved"]} - set(ontology.change):
+    raise ValueError(f"lexicon: changes {sorted(unknown)}; expected some of {ontology.change}")
   for word, value in raw["severity"].items():
     if value is not None and not 0 <= value <= 1:
       raise ValueError(f"lexicon: severity {word!r} is {value}; expected a number in [0, 1]")
@@ -142,8 +143,8 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       sections=_sections(raw["sections"]), terms=Trie(_terms(raw, ontology)),
       parts=Trie(_parts(raw).items()), pair_names=pair_names,
       cues=Trie(_cues(raw).items()), stops=Trie((text, Cue("stop")) for text in raw["stops"]),
-      changes=Trie([*((text, Cue("change", value=change))
-                      for change, phrases in raw["change"].items() for text in phrases),
+      changes=Trie([*((text, Cue("change", value=change)) for group in ("change", "unresolved")
+                      for change, phrases in raw[group].items() for text in phrases),
                     *((text, Cue("pass")) for text in raw["pass_change"])]),
       verdicts=Trie((text, text) for text in raw["neither_change"]),
       links=Trie((text, text) for text in raw["links"]),
@@ -153,6 +154,7 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
       sizes_mm={name: [tuple(row) for row in rows] for name, rows in raw["sizes_mm"].items()},
       joins=Trie((text, text) for text in raw["joins"]),
       verbs=flat(raw["verbs"]), starters=flat(raw["starters"]), anaphora=flat(raw["anaphora"]),
+      open_words=frozenset(raw["open_words"]),
       companions=frozenset(raw["companions"]), described=frozenset(raw["described"]),
       elsewhere={name: frozenset(words) for name, words in raw["elsewhere"].items()},
       descriptive_change=frozenset(raw["descriptive_change"]),
@@ -193,17 +195,23 @@ def _cues(raw: dict) -> dict[str, tuple[Cue, ...]]:
   """Phrases about status; one may look both ways ("resolved"), under "pass" it says nothing."""
   groups = [("negation", "before", Cue("absent", "after")),
             ("negation", "after", Cue("absent", "before")),
+            ("negation", "adjective", Cue("absent", "near")),
             ("negation", "resolved_before", Cue("resolved", "after")),
             ("negation", "resolved_after", Cue("resolved", "before")),
             ("uncertainty", "adjective", Cue("uncertain", "near")),
             ("uncertainty", "before", Cue("uncertain", "after")),
             ("uncertainty", "after", Cue("uncertain", "before")),
+            ("uncertainty", "around", Cue("uncertain", "around")),
             ("dropped", "before", Cue("dropped", "after")),
-            ("dropped", "after", Cue("dropped", "before"))]
+            ("dropped", "after", Cue("dropped", "before")),
+            ("earlier", "before", Cue("earlier", "after")),
+            ("earlier", "after", Cue("earlier", "before"))]
   cues: dict[str, tuple[Cue, ...]] = {}
   for group, key, cue in groups:
     for row in (row for phrase in raw[group][key] for row in expand(phrase)):
       cues[" ".join(row)] = (*cues.get(" ".join(row), ()), cue)
-  passed = (*raw["negation"]["pass"], *raw["uncertainty"]["pass"])
+  # What has not gone is there.
+  passed = (*raw["negation"]["pass"], *raw["uncertainty"]["pass"],
+            *(phrase for phrases in raw["unresolved"].values() for phrase in phrases))
   cues.update((" ".join(row), (Cue("pass"),)) for phrase in passed for row in expand(phrase))
   return cues

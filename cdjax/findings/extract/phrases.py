@@ -13,6 +13,7 @@ Value = TypeVar("Value")
 
 _ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
+_AMERICAN = re.compile(r"iz(?=(?:e[ds]?|ing|ation)\b)")
 
 
 def expand(phrase: str) -> list[tuple[str, ...]]:
@@ -47,7 +48,9 @@ class Trie(Generic[Value]):
     """Takes (phrase, value) pairs; a row of words that occurs twice keeps its last value."""
     self._root: dict = {}
     for phrase, value in phrases:
-      for row in expand(phrase):
+      # "Visualized" is also "visualised".
+      for row in (row for text in dict.fromkeys((phrase, _AMERICAN.sub("is", phrase)))
+                  for row in expand(text)):
         node = self._root
         for word in row:
           node = node.setdefault(word, {})

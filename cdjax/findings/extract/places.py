@@ -77,8 +77,12 @@ def _only_list(frame: Frame, low: int, high: int) -> bool:
 
 
 def _is_clause(frame: Frame, start: int, k: int) -> bool:
-  """Whether the words from a comma to the next mention have a verb or say that all is well."""
+  """Whether the words from a comma to the next mention have a verb or say that all is well.
+
+  A second comma ends them: "opacities, right more than left, have worsened".
+  """
   end = frame.spans[k + 1][0] if k + 1 < len(frame.spans) else len(frame.sentence.words)
+  end = next((i for i in range(start + 1, end) if "," in frame.sentence.gaps[i]), end)
   words = frame.sentence.words[start:end]
   return bool((frame.lexicon.verbs - {"seen"}).intersection(words) or WELL.intersection(words))
 
@@ -95,7 +99,10 @@ def share(frame: Frame, result: list[Attributes], own: list[bool], k: int) -> No
               or _apposed(frame, k) or _compound(frame, theirs[1], mine[0])
               or frame.lexicon.companions.intersection(frame.sentence.words[theirs[1]:mine[0]]))
     listed = _listed(frame, theirs[1], mine[0])
-    # Of explanations in a list each is where the first is: "opacities, likely pneumonia or edema".
+    # Of explanations in a list each is where the first is: "opacities, likely pneumonia or edema",
+    # "representing pneumonia, edema or both".
+    listed = listed or (theirs[1] == mine[0] and frame.sentence.gaps[mine[0]] == ","
+                        and any(link < theirs[0] for link in frame.links))
     result[k].explains = linked or (listed and result[k - 1].explains)
     if result[k - 1].placed and (result[k].explains
                                  or (listed and name not in frame.lexicon.not_shared)):

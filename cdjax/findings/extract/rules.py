@@ -5,7 +5,7 @@ Sections that state findings are split into sentences; each sentence's mentions 
 `lexicon.json`. Nothing is learned and nothing leaves the process.
 """
 
-from cdjax.findings.extract.assertion import DROPPED, assert_mentions
+from cdjax.findings.extract.assertion import DROPPED, EARLIER, PRESENT, assert_mentions
 from cdjax.findings.extract.attributes import attach
 from cdjax.findings.extract.frame import Attributes
 from cdjax.findings.extract.lexicon import get_lexicon
@@ -32,15 +32,17 @@ def extract_findings(report: str) -> list[Finding]:
   statements = []
   for section in read_sections(report, lexicon.sections):
     earlier = None
-    for sentence in read_sentences(report, *section):
+    for sentence in read_sentences(report, *section, lexicon.open_words):
       mentions = find_mentions(sentence, lexicon)
       if not mentions:
         continue
       attributes = attach(sentence, mentions, lexicon, earlier)
       for mention, said, (status, cues) in zip(
           mentions, attributes, assert_mentions(sentence, mentions, lexicon), strict=True):
-        if status == DROPPED:
+        # What an earlier image showed is there where its change is told.
+        if status == DROPPED or (status == EARLIER and said.change is None):
           continue
+        status = PRESENT if status == EARLIER else status
         for cue in cues:
           said.used(cue.start, cue.end)
         statements += _statements(mention.name, status, said, (

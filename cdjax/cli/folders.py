@@ -63,6 +63,7 @@ def run_folders(args: argparse.Namespace) -> int:
   from cdjax.evaluate.folder_comparison import Settings, compare_folders
   from cdjax.evaluate.folder_features import Reading
   from cdjax.evaluate.folder_table import format_folder_table
+  from cdjax.evaluate.folder_utility import folder_utility, split_for_utility
   from cdjax.evaluate.resume import write_json
 
   if args.resolution < 16 or args.least < 6 or args.workers < 0:
@@ -72,9 +73,12 @@ def run_folders(args: argparse.Namespace) -> int:
     raise ValueError("--utility needs --real-manifest and --synthetic-manifest")
   if args.overrides and not args.utility:
     raise ValueError(f"{args.overrides[0]}: two folders have a configuration with --utility only")
+  config = _classifier_config(args) if args.utility else None
   columns = dict(args.columns)
   folders = [open_folder(root, manifest, columns) for root, manifest in (
       (args.real, args.real_manifest), (args.synthetic, args.synthetic_manifest))]
+  if args.utility:   # what is wrong with labels or splits is said before hours of work
+    split_for_utility(*folders, seed=args.seed or 0)
   extractors = load_extractors(args)
   parts = args.json.with_suffix(".parts")
   workers = min(args.workers, os.cpu_count() or 1)
@@ -92,23 +96,25 @@ def run_folders(args: argparse.Namespace) -> int:
       return 0
     metrics = compare_folders(*folders, extractors, settings, parts=parts, pool=pool,
                               progress=progress)
-  if args.utility:
-    measured, left_out = _utility(args, folders, parts)
-    metrics |= measured
-    metrics["left_out"] += left_out
   write_json(args.json, metrics)
   print(format_folder_table(metrics))
+  if args.utility:
+    print(f"\n{args.json} has all of this; the classifiers are trained now", flush=True)
+    measured, left_out = folder_utility(config, *folders, parts / "utility", fit=args.fit,
+                                        seed=args.seed or 0)
+    metrics |= measured
+    metrics["left_out"] += left_out
+    write_json(args.json, metrics)
+    print(format_folder_table(metrics))
   print(f"\nevery number is in {args.json}")
   return 0
 
 
-def _utility(args: argparse.Namespace, folders, parts: Path) -> tuple[dict, list[str]]:
-  """Trains and measures the classifiers of each regime."""
+def _classifier_config(args: argparse.Namespace):
+  """The configuration that --utility trains with."""
   from cdjax.cli.overrides import parse_overrides
   from cdjax.core.config import base_config
-  from cdjax.evaluate.folder_utility import folder_utility
-  config = parse_overrides(base_config(), args.overrides)
-  return folder_utility(config, *folders, parts / "utility", fit=args.fit, seed=args.seed or 0)
+  return parse_overrides(base_config(), args.overrides)
 
 
 def load_extractors(args: argparse.Namespace) -> list:

@@ -18,6 +18,40 @@ from cdjax.findings import findings_to_arrays
 TEST_SHARE = 0.3
 
 
+def split_for_utility(real: ImageFolder, synthetic: ImageFolder, *, seed: int
+                      ) -> tuple[dict[str, list[Row]], list[str], list[str]]:
+  """Which rows train and which test, before any image is read; see `folder_utility`.
+
+  Returns:
+    rows of "real", "synthetic" and "test"; the vocabulary; what was left out and why.
+
+  Raises:
+    ValueError: as of `folder_utility`.
+  """
+  if real.rows is None or synthetic.rows is None:
+    raise ValueError("utility needs the findings of every image: give --real-manifest and "
+                     "--synthetic-manifest")
+  splits, problems = split_rows(real.rows, val_share=0.0, test_share=TEST_SHARE, seed=seed)
+  test = splits["validation"] + splits["test"]
+  tested = {row.patient_id for row in test}
+  made = [row for row in synthetic.rows if row.patient_id not in tested]
+  if not made:
+    raise ValueError("every synthetic image is of a patient of the test; none is left to train on")
+  rows = {"real": splits["train"], "synthetic": made, "test": test}
+  vocabulary = sorted(set().union(*present_findings(splits["train"])))
+  if not vocabulary:
+    raise ValueError("no real training image shows a finding; there is nothing to learn")
+  for name, part in rows.items():
+    if all(row.findings is None for row in part):
+      raise ValueError(f"utility/{name}: no labelled image is left to use; {len(part)} images "
+                       "without labels")
+  left_out = [f"utility: {problem.image}: {problem.reason}" for problem in problems]
+  if len(made) < len(synthetic.rows):
+    left_out.append(f"utility/synthetic: {len(synthetic.rows) - len(made)} images of patients of "
+                    "the test")
+  return rows, vocabulary, left_out
+
+
 def folder_utility(
     config: ConfigDict,
     real: ImageFolder,
@@ -38,7 +72,7 @@ def folder_utility(
   Args:
     config: of the classifier; `data.resolution` is the side that images are read at.
     real, synthetic: with manifests.
-    workdir: gets one folder a classifier.
+    workdir: of the classifiers, see `utility`.
     fit: how images become square.
     seed: of the split and of the bootstrap.
     on_images: told of images that are read.
@@ -51,29 +85,13 @@ def folder_utility(
     ValueError: no manifest, nothing labelled to train or to test on, or synthetic images of test
       patients only.
   """
-  if real.rows is None or synthetic.rows is None:
-    raise ValueError("utility needs the findings of every image: give --real-manifest and "
-                     "--synthetic-manifest")
-  splits, problems = split_rows(real.rows, val_share=0.0, test_share=TEST_SHARE, seed=seed)
-  test = splits["validation"] + splits["test"]
-  tested = {row.patient_id for row in test}
-  made = [row for row in synthetic.rows if row.patient_id not in tested]
-  if not made:
-    raise ValueError("every synthetic image is of a patient of the test; none is left to train on")
-  sets = {"real": (real, splits["train"]), "synthetic": (synthetic, made), "test": (real, test)}
-  vocabulary = sorted(set().union(*present_findings(splits["train"])))
-  if not vocabulary:
-    raise ValueError("no real training image shows a finding; there is nothing to learn")
+  rows, vocabulary, left_out = split_for_utility(real, synthetic, seed=seed)
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.data.vocabulary = tuple(vocabulary)
-  left_out = [f"utility: {problem.image}: {problem.reason}" for problem in problems]
-  if len(made) < len(synthetic.rows):
-    left_out.append(f"utility/synthetic: {len(synthetic.rows) - len(made)} images of patients of "
-                    "the test")
   loaded = {}
-  for name, (folder, rows) in sets.items():
-    loaded[name], lines = load_labelled(folder, rows, vocabulary, on_images=on_images,
+  for name, folder in (("real", real), ("synthetic", synthetic), ("test", real)):
+    loaded[name], lines = load_labelled(folder, rows[name], vocabulary, on_images=on_images,
                                         resolution=config.data.resolution, fit=fit)
     left_out += [f"utility/{name}: {line}" for line in lines]
   return utility(config, loaded["real"], loaded["synthetic"], loaded["test"], workdir, seed=seed,

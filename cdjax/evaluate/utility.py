@@ -47,8 +47,8 @@ class Labelled:
 
   @property
   def fingerprint(self) -> str:
-    """Of the pixels and the labels."""
-    return fingerprint_of(hash_of(self.pixels), hash_of(self.findings.status))
+    """Of the pixels and all that the labels say."""
+    return fingerprint_of(*map(hash_of, jax.tree.leaves((self.pixels, self.findings))))
 
 
 def hash_of(array: np.ndarray) -> str:
@@ -115,7 +115,8 @@ def utility(
     real: training images; their counts decide the tiers.
     synthetic: training images; a patient is whose identity an image has.
     test: real, of other patients.
-    workdir: gets one folder a classifier.
+    workdir: gets a folder PRINT/REGIME a classifier, PRINT of all that decides what it learns, so
+      that other images, another seed or another configuration train another one.
     resamples, seed: of the bootstrap over patients.
     **options: of `train_stage`.
 
@@ -133,10 +134,14 @@ def utility(
   tier = tiers((np.asarray(real.findings.status) == PRESENT).sum(0))
   data = {"real": real, "synthetic": synthetic, "both": join(real, synthetic),
           "synthetic_then_real": real}
-  result = {}
+  result, places = {}, {}
+  settings = [config.classifier.to_dict(), config.data.to_dict(), config.seed]
   for regime in REGIMES:
-    start = str(workdir / "synthetic") if regime == "synthetic_then_real" else ""
-    params = train_classifier(config, data[regime], workdir, regime, start=start, **options)
+    start = ""
+    if regime == "synthetic_then_real":
+      start = str((places["synthetic"] / "synthetic").resolve())
+    places[regime] = workdir / fingerprint_of(settings, regime, data[regime].fingerprint, start)
+    params = train_classifier(config, data[regime], places[regime], regime, start=start, **options)
     measured = classification_metrics(
         probabilities(config, params, test.pixels), test.findings.status, patient=test.patient,
         findings=findings, tier=tier, resamples=resamples, seed=seed)

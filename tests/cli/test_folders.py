@@ -10,7 +10,7 @@ from PIL import Image
 from cdjax.cli import main
 from cdjax.data import folder
 from cdjax.data.quarantine import Unusable
-from cdjax.evaluate import features, folder_features
+from cdjax.evaluate import features, folder_features, folder_utility
 from cdjax.evaluate.fidelity import fidelity_metrics
 
 SIZE = 40
@@ -265,6 +265,27 @@ def test_other_kinds_of_files_and_constant_images_are_said(pair, tmp_path, capsy
   manifest = write_manifest(tmp_path / "real.csv", 40)
   assert run(pair, tmp_path / "n.json", "--suite", "full", "--real-manifest", manifest) == 0
   assert json.loads((tmp_path / "n.json").read_text())["notes"] == []
+
+
+def test_utility_that_fails_costs_nothing_else(pair, tmp_path, monkeypatch, capsys):
+  manifests = ("--real-manifest", write_manifest(tmp_path / "r.csv", 40),
+               "--synthetic-manifest", write_manifest(tmp_path / "s.csv", 36))
+
+  def fails(*_, **__):
+    raise FloatingPointError("step 3: the loss is nan")
+
+  monkeypatch.setattr(folder_utility, "utility", fails)
+  assert run(pair, tmp_path / "m.json", "--utility", "--config.data.resolution=32",
+             *manifests) != 0
+  assert "fid/pixels/36/crop32-bilinear8" in json.loads((tmp_path / "m.json").read_text())
+  assert "pixels, crop32-bilinear8" in capsys.readouterr().out
+  # What the manifests alone tell is told before any image is read.
+  monkeypatch.setattr(folder, "read_pixels", fails)
+  write_manifest(tmp_path / "s.csv", 36)
+  text = (tmp_path / "s.csv").read_text().replace("No Finding", "")
+  (tmp_path / "s.csv").write_text(text.replace("Effusion", "").replace("Nodule", ""))
+  assert run(pair, tmp_path / "n.json", "--utility", *manifests) == 1
+  assert "utility/synthetic: no labelled image is left" in capsys.readouterr().err
 
 
 def test_three_shards_are_one_process_bit_for_bit(pair, tmp_path, monkeypatch):

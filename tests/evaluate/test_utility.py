@@ -11,6 +11,7 @@ from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
 from cdjax.data.folder import open_folder
 from cdjax.evaluate import folder_utility as folder_utility_module
+from cdjax.evaluate import utility as utility_module
 from cdjax.evaluate.folder_utility import folder_utility, load_labelled
 from cdjax.evaluate.utility import REGIMES, Labelled, utility
 
@@ -94,6 +95,39 @@ def test_a_patient_in_training_and_test_is_refused(tmp_path):
     utility(tiny(), arrays(2, ["a", "b"]), arrays(1, ["d"]), arrays(2, ["c", "d"]), tmp_path)
 
 
+def test_each_classifier_has_a_place_of_its_own(tmp_path, monkeypatch):
+  """Nothing that was trained before is taken for what other images or settings would train."""
+  def fake_stage(*, name, workdir, stage_config, **_):
+    places[name] = workdir / name, stage_config.init_from
+    return {"classifier": None}
+
+  monkeypatch.setattr(utility_module, "train_stage", fake_stage)
+  monkeypatch.setattr(utility_module, "probabilities",
+                      lambda config, params, pixels: np.full((len(pixels), 2), 0.5))
+
+  def trained(config, real, synthetic):
+    nonlocal places
+    places = {}
+    utility(config, real, synthetic, arrays(2, ["y", "z"]), tmp_path, resamples=9)
+    return places
+
+  config, other_seed = tiny(), tiny()
+  config.data.vocabulary = other_seed.data.vocabulary = ("nodule", "pleural_effusion")
+  other_seed.seed += 1
+  real, synthetic = arrays(4, list("abcd")), arrays(3, list("efg"))
+  sided = dataclasses.replace(synthetic, findings=synthetic.findings.replace(
+      side=synthetic.findings.side + 1))
+  places = {}
+  plain = trained(config, real, synthetic)
+  assert plain == trained(config, real, synthetic) and len({str(p) for p, _ in plain.values()}) == 4
+  assert plain["synthetic_then_real"][1] == str(plain["synthetic"][0].resolve())
+  other = trained(config, real, sided)
+  changed = {name for name in plain if other[name] != plain[name]}
+  assert changed == {"synthetic", "both", "synthetic_then_real"}
+  other = trained(other_seed, real, synthetic)
+  assert not {p for p, _ in plain.values()} & {p for p, _ in other.values()}
+
+
 def test_images_made_from_test_patients_are_left_out(tmp_path, monkeypatch):
   root = write_set(tmp_path / "real", 40, seed=0)
   folder = open_folder(root, root / "list.csv")
@@ -124,6 +158,11 @@ def test_without_a_manifest_or_labels_it_says_so(tmp_path):
     folder_utility(tiny(), folder, open_folder(root), tmp_path / "run", fit="crop", seed=0)
   (root / "list.csv").write_text("image,patient_id,findings\n0.png,a,\n1.png,b,\n2.png,c,Edema\n")
   folder = open_folder(root, root / "list.csv")
+  unlabelled = dataclasses.replace(folder, rows=folder.rows[:2])
+  with pytest.raises(ValueError, match="utility/synthetic: no labelled image is left to use; 2"):
+    folder_utility(tiny(), dataclasses.replace(folder, rows=(
+        *folder.rows[2:], dataclasses.replace(folder.rows[2], patient_id="d"))), unlabelled,
+                   tmp_path / "run", fit="crop", seed=0)
   with pytest.raises(ValueError, match="no labelled image is left to use; 2 images without"):
     load_labelled(folder, folder.rows[:2], ["pulmonary_edema"], resolution=SIZE, fit="crop",
                   on_images=lambda count: None)

@@ -20,12 +20,14 @@ class ImageFolder:
     names: paths relative to it.
     rows: of the manifest, one a name; None where there is no manifest.
     problems: rows of the manifest that cannot be used.
+    unknown: cells of the manifest that cannot be read, and count as empty.
   """
 
   root: Path
   names: tuple[str, ...]
   rows: tuple[Row, ...] | None
   problems: tuple[Problem, ...]
+  unknown: tuple[Problem, ...] = ()
 
   def __len__(self) -> int:
     return len(self.names)
@@ -39,6 +41,9 @@ class ImageFolder:
 def open_folder(root: str | Path, manifest: str | Path | None = None,
                 columns: Mapping[str, str] | None = None) -> ImageFolder:
   """Lists a folder's images: those that the manifest names, else all files below the folder.
+
+  An age, a study or findings that cannot be read count as not given: what they are for, groups, is
+  not worth an image.
 
   Args:
     root: the folder.
@@ -57,11 +62,13 @@ def open_folder(root: str | Path, manifest: str | Path | None = None,
     if not names:
       raise ValueError(f"{root}: the folder has no file ending in {', '.join(SUFFIXES)}")
     return ImageFolder(root, tuple(names), None, ())
-  rows, problems = read_manifest(manifest, columns)
+  unknown: list[Problem] = []
+  rows, problems = read_manifest(manifest, columns, unknown=unknown)
   if not rows:
     said = f"; row {problems[0].row}: {problems[0].reason}" if problems else ""
     raise ValueError(f"no row of {manifest} can be used{said}")
-  return ImageFolder(root, tuple(row.image for row in rows), tuple(rows), tuple(problems))
+  return ImageFolder(root, tuple(row.image for row in rows), tuple(rows), tuple(problems),
+                     tuple(unknown))
 
 
 def read_form(root: Path, name: str) -> str:

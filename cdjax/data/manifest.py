@@ -59,14 +59,16 @@ class Row:
   inverted: bool = False
 
 
-def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
-                  ) -> tuple[list[Row], list[Problem]]:
+def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None, *,
+                  unknown: list[Problem] | None = None) -> tuple[list[Row], list[Problem]]:
   """Reads and checks every row; duplicates keep their first.
 
   Args:
     path: a `.csv` or `.jsonl` file in UTF-8.
     columns: field to column where they differ; several columns separated by commas mean the first
       that is not empty.
+    unknown: gets a problem for each study, age and findings cell that cannot be read, and the row
+      stays, without it; None: such a row is left out.
 
   Returns:
     The usable rows in order, and the problems.
@@ -89,7 +91,7 @@ def read_manifest(path: str | Path, columns: Mapping[str, str] | None = None
       fields = {name: _first(values, keys, name in REQUIRED)
                 for name, keys in sources.items()}
       image = _text(fields["image"], "image")
-      row = parse_row(number, fields)
+      row = parse_row(number, fields, unknown=unknown)
       for kind, known, key in (("image id", ids, row.image_id), ("image", files, row.image)):
         if key in known:
           raise Unusable("duplicate image id",
@@ -145,12 +147,14 @@ def _text(value: Any, name: str) -> str:
   return text
 
 
-def parse_row(number: int, fields: Mapping[str, Any]) -> Row:
+def parse_row(number: int, fields: Mapping[str, Any], *, unknown: list[Problem] | None = None
+              ) -> Row:
   """Checks the cells of one row.
 
   Args:
     number: of the row, see `Row`.
     fields: field to cell; `image`, `patient_id` and `findings` must be there.
+    unknown: see `read_manifest`.
 
   Raises:
     Unusable: with what is wrong.
@@ -165,12 +169,22 @@ def parse_row(number: int, fields: Mapping[str, Any]) -> Row:
   if split and split not in SPLIT_NAMES:
     raise Unusable("unknown split", f"split={split!r}; expected one of {', '.join(SPLIT_NAMES)}")
   image = PurePosixPath(texts["image"]).as_posix()
+
+  def read(name: str, parse) -> Any:
+    try:
+      return parse(fields.get(name))
+    except Unusable as error:
+      if unknown is None:
+        raise
+      unknown.append(Problem(number, image, name, str(error)))
+      return None
+
   return Row(number=number, image=image, image_id=texts["image_id"] or image,
              patient_id=texts["patient_id"],
-             study=_parse_study(_text(fields.get("study"), "study")),
-             findings=_parse_findings(fields["findings"]), split=SPLIT_NAMES.get(split),
+             study=read("study", lambda cell: _parse_study(_text(cell, "study"))),
+             findings=read("findings", _parse_findings), split=SPLIT_NAMES.get(split),
              report=texts["report"], view=texts["view"], sex=texts["sex"],
-             age=_parse_age(_text(fields.get("age"), "age")), site=texts["site"],
+             age=read("age", lambda cell: _parse_age(_text(cell, "age"))), site=texts["site"],
              inverted=bool(fields.get("inverted")))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from cdjax.data import folder as folders
 from cdjax.data.folder import ImageFolder
+from cdjax.data.quarantine import count_kinds
 from cdjax.evaluate import ms_ssim
 from cdjax.evaluate.features import Extractor
 from cdjax.evaluate.fidelity import fidelity_by_group, fidelity_metrics
@@ -177,6 +178,11 @@ def _notes(real: ImageFolder, synthetic: ImageFolder, states: dict[str, FolderFe
            settings: Settings) -> list[str]:
   """What somebody who reads the numbers should know of the folders."""
   notes = []
+  for kind, folder in (("real", real), ("synthetic", synthetic)):
+    for name, count in count_kinds(folder.unknown).items():
+      first = next(problem for problem in folder.unknown if problem.kind == name)
+      notes.append(f"{name}: {count} cells of the {kind} manifest cannot be read and count as "
+                   f"empty, e.g. row {first.row}: {first.reason}")
   if settings.suite == "full" and real.rows is None:
     notes.append("reference/*: without a manifest of the real images its halves are of images, not "
                  "of patients; a patient in both makes them look more alike than they are")

@@ -127,6 +127,26 @@ def test_manifests_give_groups_and_a_missing_column_is_said(pair, tmp_path, caps
   assert "no column 'patient_id'" in capsys.readouterr().err
 
 
+def test_a_cell_that_only_groups_costs_no_image(pair, tmp_path, capsys):
+  real, synthetic = (write_manifest(tmp_path / f"{name}.csv", total)
+                     for name, total in (("real", 40), ("synthetic", 36)))
+  lines = real.read_text().splitlines()
+  for number, (old, new) in {1: (",20,", ",NA,"), 2: (",21,", ",90+,"), 3: (",22,", ",148,"),
+                             4: ("Effusion", "Gremlins")}.items():
+    assert old in lines[number]
+    lines[number] = lines[number].replace(old, new)
+  real.write_text("\n".join(lines))
+  assert run(pair, tmp_path / "m.json", "--real-manifest", real, "--synthetic-manifest", synthetic,
+             "--least", 8) == 0
+  metrics = json.loads((tmp_path / "m.json").read_text())
+  assert metrics["images"]["real"] == {"folder": 40, "used": 40} and not metrics["unusable"]
+  assert [note.split(", e.g.")[0] for note in metrics["notes"]] == [
+      "age: 3 cells of the real manifest cannot be read and count as empty",
+      "findings: 1 cells of the real manifest cannot be read and count as empty"]
+  assert "age='NA'" in metrics["notes"][0] and "note: age: 3 cells" in capsys.readouterr().out
+  assert "finding/pleural_effusion: " not in "".join(metrics["left_out"])
+
+
 def test_a_broken_image_is_named_and_left_out(pair, tmp_path, capsys):
   real = write_folder(tmp_path / "real", 10)
   (real / "004.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")

@@ -107,6 +107,22 @@ def test_groups_hold_the_images_that_the_manifest_says():
                                  "pulmonary_edema": "tail"}
 
 
+def test_one_group_has_one_name_and_all_its_images():
+  sexes = ("F", "female", " f ", "Male", "m", "NA", "u", "X", "x")
+  views = ("pa", "PA", "Lateral", "LL", "ap", "", "unknown", "AP supine", "n/a")
+  sites = ("a/b", "a_b", "A_b", "NA", "", "b", "b", "b", "b")
+  rows = [row("healthy", sex=sex, view=view, site=site)
+          for sex, view, site in zip(sexes, views, sites, strict=True)]
+  groups = make_groups(rows, {})
+  del groups["finding/none"]
+  assert {name: mask.nonzero()[0].tolist() for name, mask in groups.items()} == {
+      "sex/F": [0, 1, 2], "sex/M": [3, 4], "sex/X": [7], "sex/x": [8],
+      "view/PA": [0, 1], "view/LATERAL": [2, 3], "view/AP": [4], "view/AP supine": [7],
+      "site/a_b": [0, 1], "site/A_b": [2], "site/b": [5, 6, 7, 8]}
+  assert unknown_places([row("healthy", sex="unknown", view="PA", site="NA")]) == [
+      "sex", "age", "site"]
+
+
 @pytest.mark.parametrize("age, group", [(0, "0-17"), (17.9, "0-17"), (18, "18-39"), (80, "80+"),
                                         (None, "")])
 def test_age_groups(age, group):

@@ -10,12 +10,15 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group("two folders of images (PNG, JPEG, DICOM)")
   group.add_argument("--real", type=Path, metavar="DIR", help="real radiographs")
   group.add_argument("--synthetic", type=Path, metavar="DIR", help="what is measured against them")
-  for kind in ("real", "synthetic"):
+  group.add_argument("--held-out", type=Path, metavar="DIR",
+                     help="real radiographs of other patients, which the generator never saw; "
+                     "--real are then those it was trained on, and privacy is measured")
+  for kind in ("real", "synthetic", "held-out"):
     group.add_argument(f"--{kind}-manifest", type=Path, metavar="FILE",
                        help="as `cdjax prepare` takes it; names the folder's images and their "
                        "groups")
   group.add_argument("--columns", nargs="+", type=_pair, default=[], metavar="FIELD=COLUMN",
-                     help="columns of other names in both manifests, e.g. site=hospital")
+                     help="columns of other names in the manifests, e.g. site=hospital")
   group.add_argument("--extractor", action="append", type=_pair, default=[], metavar="NAME=FILE",
                      help="a published network and its weights (.safetensors); may be repeated; "
                      "without one, the classifier of --workdir, else the pixels")
@@ -69,22 +72,27 @@ def run_folders(args: argparse.Namespace) -> int:
   if args.resolution < 16 or args.least < 6 or args.workers < 0:
     raise ValueError(f"--resolution {args.resolution} --least {args.least} --workers "
                      f"{args.workers}; expected at least 16, 6 and 0")
+  if args.held_out_manifest is not None and args.held_out is None:
+    raise ValueError("--held-out-manifest needs --held-out")
   if args.utility and (args.real_manifest is None or args.synthetic_manifest is None):
     raise ValueError("--utility needs --real-manifest and --synthetic-manifest")
   if args.overrides and not args.utility:
     raise ValueError(f"{args.overrides[0]}: two folders have a configuration with --utility only")
   config = _classifier_config(args) if args.utility else None
   columns = dict(args.columns)
-  folders = [open_folder(root, manifest, columns) for root, manifest in (
-      (args.real, args.real_manifest), (args.synthetic, args.synthetic_manifest))]
+  folders = {kind: open_folder(root, manifest, columns) for kind, root, manifest in (
+      ("real", args.real, args.real_manifest),
+      ("synthetic", args.synthetic, args.synthetic_manifest),
+      ("held_out", args.held_out, args.held_out_manifest)) if root is not None}
+  pair = folders["real"], folders["synthetic"]
   if args.utility:   # what is wrong with labels or splits is said before hours of work
-    split_for_utility(*folders, seed=args.seed or 0)
+    split_for_utility(*pair, seed=args.seed or 0)
   extractors = load_extractors(args)
   parts = args.json.with_suffix(".parts")
   workers = min(args.workers, os.cpu_count() or 1)
   settings = Settings(suite=args.suite, least=args.least, seed=args.seed or 0,
                       reading=Reading(args.resolution, args.fit))
-  with tqdm(total=sum(map(len, folders)), unit="image", desc="features") as bar, \
+  with tqdm(total=sum(map(len, folders.values())), unit="image", desc="features") as bar, \
        worker_pool(workers) as pool:
     def progress(what: str, images: int) -> None:
       bar.set_description_str(what, refresh=not images)
@@ -94,13 +102,13 @@ def run_folders(args: argparse.Namespace) -> int:
       _shard_features(folders, extractors, settings.reading, parts, args.shard, pool, progress)
       print(f"shard {args.shard[0]} of {args.shard[1]}: features are in {parts}")
       return 0
-    metrics = compare_folders(*folders, extractors, settings, parts=parts, pool=pool,
-                              progress=progress)
+    metrics = compare_folders(*pair, extractors, settings, held_out=folders.get("held_out"),
+                              parts=parts, pool=pool, progress=progress)
   write_json(args.json, metrics)
   print(format_folder_table(metrics))
   if args.utility:
     print(f"\n{args.json} has all of this; the classifiers are trained now", flush=True)
-    measured, left_out = folder_utility(config, *folders, parts / "utility", fit=args.fit,
+    measured, left_out = folder_utility(config, *pair, parts / "utility", fit=args.fit,
                                         seed=args.seed or 0)
     metrics |= measured
     metrics["left_out"] += left_out
@@ -118,18 +126,21 @@ def _classifier_config(args: argparse.Namespace):
 
 
 def load_extractors(args: argparse.Namespace) -> list:
-  """Those that were asked for; else the workdir's classifier; else pixels."""
+  """Those that were asked for; else the workdir's classifier; else pixels.
+
+  Copies are looked for in pixels too, so that --held-out adds them.
+  """
   from cdjax.evaluate.features import load_extractor, pixel_extractor
   from cdjax.evaluate.trained import load_classifier_extractor
   extractors = [load_extractor(name, file) for name, file in args.extractor]
   if args.workdir is not None:
     extractors.append(load_classifier_extractor(args.workdir))
-  return extractors or [pixel_extractor()]
+  return extractors + [pixel_extractor()] * (not extractors or args.held_out is not None)
 
 
 def _shard_features(folders, extractors, reading, parts, shard, pool, progress) -> None:
-  """Computes one shard of both folders' features, to be kept."""
+  """Computes one shard of each folder's features, to be kept."""
   from cdjax.evaluate.folder_features import folder_features
-  for kind, folder in zip(("real", "synthetic"), folders, strict=True):
+  for kind, folder in folders.items():
     folder_features(folder, extractors, reading, kept=parts / kind, shard=shard, pool=pool,
                     on_images=lambda count, kind=kind: progress(f"{kind} images", count))

@@ -36,6 +36,7 @@ class Extractor:
     digest: of the weights, "" where there are none: what kept features depend on.
     read: how files were brought to one size before, e.g. "crop256"; part of the name of every
       result, "" where images were given as arrays.
+    file: name of the file of the weights, "" where there is none.
   """
 
   name: str
@@ -43,6 +44,7 @@ class Extractor:
   fn: Callable[[Array], Array]
   digest: str = ""
   read: str = ""
+  file: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,8 @@ def load_extractor(name: str, weights: str | Path) -> Extractor:
   template = jax.eval_shape(module.init, jax.random.key(0), image)["params"]
   params = load_frozen(state, template, unused=network.source.UNUSED)
   run = jax.jit(lambda params, x: module.apply({"params": params}, network.preprocess(x)))
-  return Extractor(name, network.size, functools.partial(run, params), tree_fingerprint(params))
+  return Extractor(name, network.size, functools.partial(run, params), tree_fingerprint(params),
+                   file=Path(weights).name)
 
 
 def classifier_extractor(model: nn.Module, params: PyTree, *, size: int) -> Extractor:

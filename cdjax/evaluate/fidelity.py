@@ -17,6 +17,14 @@ from cdjax.evaluate.manifold import NEIGHBOURS, manifold_metrics
 SUBSETS, SUBSET_SIZE = 100, 1000
 
 
+def subset_size(count: int) -> int:
+  """Rows of each of the kernel distance's subsets of `count`.
+
+  A subset of everything would be the same one every time, and its spread 0.
+  """
+  return min(SUBSET_SIZE, count // 2)
+
+
 def fidelity_metrics(
     real: Array, synthetic: Array, *, extractor: Extractor, group: str = "", seed: int,
     subsets: int = SUBSETS, most: int | None = None
@@ -45,9 +53,8 @@ def fidelity_metrics(
                      f"expected more than {NEIGHBOURS} each")
   generator = np.random.default_rng([seed, count])
   real, synthetic = (_choose(np.asarray(rows), count, generator) for rows in (real, synthetic))
-  # A subset of everything would be the same one every time, and its spread 0.
   kernel = kernel_distance(real, synthetic, subsets=subsets,
-                           subset_size=min(SUBSET_SIZE, count // 2), seed=seed)
+                           subset_size=subset_size(count), seed=seed)
   values = {"fid": frechet_distance_of_rows(real, synthetic),
             "kid": kernel.mean, "kid_sd": kernel.sd, **manifold_metrics(real, synthetic)}
   end = f"/{group}" if group else ""

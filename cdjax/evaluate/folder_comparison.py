@@ -20,7 +20,7 @@ from cdjax.data.folder import ImageFolder
 from cdjax.data.quarantine import count_kinds
 from cdjax.evaluate import ms_ssim
 from cdjax.evaluate.features import Extractor
-from cdjax.evaluate.fidelity import fidelity_by_group, fidelity_metrics
+from cdjax.evaluate.fidelity import SUBSETS, fidelity_by_group, fidelity_metrics, subset_size
 from cdjax.evaluate.folder_features import (
     FolderFeatures,
     Reading,
@@ -29,7 +29,14 @@ from cdjax.evaluate.folder_features import (
 )
 from cdjax.evaluate.folder_groups import finding_tiers, make_groups, unknown_places
 from cdjax.evaluate.manifold import NEIGHBOURS
-from cdjax.evaluate.privacy import half_of_patients
+from cdjax.evaluate.privacy import (
+    COMPARED,
+    QUANTILE,
+    check_other_patients,
+    half_of_patients,
+    privacy_metrics,
+    some_rows,
+)
 from cdjax.evaluate.resume import fingerprint_of, resumed
 
 SUITES = ("quick", "full")
@@ -64,18 +71,21 @@ def compare_folders(
     extractors: Sequence[Extractor],
     settings: Settings,
     *,
+    held_out: ImageFolder | None = None,
     parts: Path | None = None,
     batch_size: int = 32,
     pool: concurrent.futures.Executor | None = None,
     progress: Progress = lambda what, images: None,
 ) -> dict:
-  """Fidelity, coverage and diversity of synthetic images, overall and by group.
+  """Fidelity, coverage, diversity and privacy of synthetic images, the first two also by group.
 
   Args:
     real: of one folder.
     synthetic: of the other.
     extractors: at least one; their names differ.
     settings: how much is measured.
+    held_out: real images of other patients, which the generator never saw; the real ones are then
+      taken for those it was trained on. None: privacy is not measured.
     parts: folder in which features and results are kept, or None.
     batch_size: images of each call of an extractor.
     pool: of processes that read, or None.
@@ -84,13 +94,16 @@ def compare_folders(
   Returns:
     Flat keys → `{"value", "low", "high", "n"}`, as `fidelity_metrics` names them;
     `reference/…` of two halves of the real patients (suite "full"), cut to the same number of
-    images where they have more; `ms_ssim/real/…` and
-    `ms_ssim/synthetic/…`; `unusable_share/real` and `/synthetic`, of the files that cannot be used;
-    and beside them `seed`, `suite`, `machine`, `images`, `forms` (how many files of each kind and
-    depth), `unusable`, `notes` and `left_out`.
+    images where they have more; `ms_ssim/real/…` and `ms_ssim/synthetic/…`; `privacy/EXTRACTOR/…`
+    as `privacy_metrics` names them, and `privacy/compared`, how many of the real images copies are
+    looked for among; `unusable_share/real` and `/synthetic`, of the files that cannot be used; and
+    beside them `seed`, `suite`, `machine`, `images`, `forms` (how many files of each kind and
+    depth), `extractors`, `kid_subsets`, `kid_subset_size` by the number of images, `unusable`,
+    `notes` and `left_out`.
 
   Raises:
-    ValueError: no usable image, 5 or fewer of a folder, or two extractors of one name.
+    ValueError: no usable image, 5 or fewer of a folder, two extractors of one name, or a patient
+      who is among the real and the held-out images.
   """
   names = [extractor.name for extractor in extractors]
   if len(set(names)) < len(names) or not names:
@@ -98,8 +111,12 @@ def compare_folders(
   reading = settings.reading
   extractors = [dataclasses.replace(e, read=str(reading)) for e in extractors]
   began = time.perf_counter()
+  folders_of = {"real": real, "synthetic": synthetic}
+  if held_out is not None:
+    folders_of["held_out"] = held_out
+    check_other_patients(*_patients_apart(real, held_out))
   sets, states, unusable = {}, {}, []
-  for kind, folder in (("real", real), ("synthetic", synthetic)):
+  for kind, folder in folders_of.items():
     state = states[kind] = folder_features(
         folder, extractors, reading, kept=None if parts is None else parts / kind,
         batch_size=batch_size, pool=pool,
@@ -124,7 +141,14 @@ def compare_folders(
         lambda folder=folder, kind=kind: {"metrics": _diversity(
             folder, sets[kind][0], kind, settings), "left_out": []},
         [prints[kind]])
+  if held_out is not None:
+    for extractor in extractors:
+      phases[f"privacy-{extractor.name}"] = (
+          lambda name=extractor.name: _privacy(folders_of, sets, name, settings),
+          [prints, *([*folder.patient.tolist()] for folder in folders_of.values())])
   metrics, left_out = {}, _no_groups(real, synthetic)
+  if held_out is None:
+    left_out.append("privacy/*: needs real images that the generator never saw (--held-out)")
   for name, (compute, depends) in phases.items():
     progress(name, 0)
     path = None if parts is None else parts / f"{name}.json"
@@ -132,19 +156,25 @@ def compare_folders(
     metrics |= result["metrics"]
     left_out += result["left_out"]
     seconds[f"seconds/{name}"] = result["seconds"]
-  for kind, folder in (("real", real), ("synthetic", synthetic)):
+  for kind, folder in folders_of.items():
     metrics[f"unusable_share/{kind}"] = _plain(
         len(states[kind].broken) / len(folder), len(folder))
   metrics |= {key: _plain(value, 1) for key, value in seconds.items()}
   return metrics | {
       "suite": settings.suite, "seed": settings.seed,
       "images": {kind: {"folder": len(folder), "used": len(sets[kind][0])}
-                 for kind, folder in (("real", real), ("synthetic", synthetic))},
+                 for kind, folder in folders_of.items()},
+      "extractors": {e.name: {"digest": e.digest, "size": e.size, "file": e.file}
+                     for e in extractors},
+      "kid_subsets": {"all": SUBSETS, "group": _GROUP_SUBSETS[settings.suite]},
+      "kid_subset_size": {count: subset_size(int(count)) for count in sorted(
+          {key.removeprefix("reference/").split("/")[2] for key in metrics
+           if key.removeprefix("reference/").startswith("kid/")}, key=int)},
       "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, jax on "
                  f"{jax.devices()[0].device_kind}",
       "forms": {kind: dict(sorted(state.forms.items())) for kind, state in states.items()},
       "unusable": unusable,
-      "notes": _notes(real, synthetic, states, settings),
+      "notes": _notes(folders_of, states, settings),
       "left_out": list(dict.fromkeys(left_out)),
   }
 
@@ -174,11 +204,11 @@ def _no_groups(real: ImageFolder, synthetic: ImageFolder) -> list[str]:
           for place in unknown_places(folder.rows)]
 
 
-def _notes(real: ImageFolder, synthetic: ImageFolder, states: dict[str, FolderFeatures],
+def _notes(folders_of: dict[str, ImageFolder], states: dict[str, FolderFeatures],
            settings: Settings) -> list[str]:
   """What somebody who reads the numbers should know of the folders."""
-  notes = []
-  for kind, folder in (("real", real), ("synthetic", synthetic)):
+  notes, real, held_out = [], folders_of["real"], folders_of.get("held_out")
+  for kind, folder in folders_of.items():
     for name, count in count_kinds(folder.unknown).items():
       first = next(problem for problem in folder.unknown if problem.kind == name)
       notes.append(f"{name}: {count} cells of the {kind} manifest cannot be read and count as "
@@ -186,6 +216,9 @@ def _notes(real: ImageFolder, synthetic: ImageFolder, states: dict[str, FolderFe
   if settings.suite == "full" and real.rows is None:
     notes.append("reference/*: without a manifest of the real images its halves are of images, not "
                  "of patients; a patient in both makes them look more alike than they are")
+  if "held_out" in states and (real.rows is None or held_out.rows is None):
+    notes.append("privacy/*: without manifests of the real and the held-out images nobody knows "
+                 "whether a patient is in both")
   said = {kind: ", ".join(f"{count} {form}" for form, count in sorted(state.forms.items()))
           for kind, state in states.items()}
   if states["real"].forms.keys() != states["synthetic"].forms.keys():
@@ -222,6 +255,30 @@ def _fidelity(real, synthetic, sets, a, b, extractor, settings) -> dict:
     metrics |= {key: _plain(value, int(key.split("/")[2])) for key, value in values.items()}
     left_out += more
   return {"metrics": metrics, "left_out": left_out}
+
+
+def _patients_apart(real: ImageFolder, held_out: ImageFolder) -> tuple[np.ndarray, np.ndarray]:
+  """Whose the images are; without both manifests nobody knows who is in both folders."""
+  if real.rows is not None and held_out.rows is not None:
+    return real.patient, held_out.patient
+  return tuple(np.array([f"{kind} {name}" for name in folder.patient])
+               for kind, folder in (("real", real), ("held out", held_out)))
+
+
+def _privacy(folders_of: dict[str, ImageFolder], sets, name: str, settings: Settings) -> dict:
+  """Copies and membership in the space of one extractor; the real images count as trained on."""
+  rows = {kind: numbers for kind, (numbers, _) in sets.items()}
+  features = {kind: by_name[name] for kind, (_, by_name) in sets.items()}
+  chosen = some_rows(len(features["real"]), COMPARED, seed=settings.seed)
+  train_patient, held_out_patient = _patients_apart(folders_of["real"], folders_of["held_out"])
+  metrics = privacy_metrics(
+      features["synthetic"], features["real"][chosen], features["held_out"], space=name,
+      synthetic_patient=folders_of["synthetic"].patient[rows["synthetic"]],
+      train_patient=train_patient[rows["real"]][chosen],
+      held_out_patient=held_out_patient[rows["held_out"]],
+      quantile=max(QUANTILE, 1 / len(features["held_out"])), seed=settings.seed)
+  metrics["privacy/compared"] = _plain(len(chosen), len(features["real"]))
+  return {"metrics": metrics, "left_out": []}
 
 
 def _diversity(folder: ImageFolder, numbers: np.ndarray, kind: str, settings: Settings) -> dict:

@@ -37,7 +37,7 @@ def format_folder_table(metrics: dict) -> str:
   lines += [*_aligned(["", "value", "95 % interval", "n"],
                       [[key, _number(entry["value"]), _interval(entry), str(entry["n"])]
                        for key, entry in others]), ""]
-  counts = ", ".join(f"{n['used']} of {n['folder']} {kind}"
+  counts = ", ".join(f"{n['used']} of {n['folder']} {kind.replace('_', '-')}"
                      for kind, n in metrics["images"].items())
   lines.append(f"{counts} images used; suite {metrics['suite']}, seed {metrics['seed']}; "
                f"{metrics['machine']}")

@@ -15,7 +15,14 @@ from cdjax.evaluate.bootstrap import Statistic, by_patient, interval
 from cdjax.evaluate.identity import identity_statistics
 from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.manifold import NEIGHBOURS
-from cdjax.evaluate.privacy import QUANTILE, half_of_patients, privacy_metrics, some_rows
+from cdjax.evaluate.privacy import (
+    COMPARED,
+    COMPARED_PIXELS,
+    QUANTILE,
+    half_of_patients,
+    privacy_metrics,
+    some_rows,
+)
 from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.verification import (
     equal_error_threshold,
@@ -66,9 +73,9 @@ def full_radiographs(
     seed: of the draws and of the bootstrap.
 
   Returns:
-    `fidelity/*`, `identity/*`, `pathology/*`, `axioms/*`, `privacy/*`, intervals over patients;
-    what was left out and why. `ceiling/exact/fidelity/*` is of the factual images of those who are
-    asked: real against real.
+    `fidelity/*`, `identity/*`, `pathology/*`, `axioms/*`, `privacy/*`, intervals over patients, and
+    `privacy/compared`, training images of all; what was left out and why.
+    `ceiling/exact/fidelity/*` is of the factual images of those who are asked: real against real.
   """
   c, key = config.evaluate, stream(jax.random.key(seed), "full")
   answering = Answering(subject, c.batch_size, lambda rows: None)
@@ -134,10 +141,11 @@ def full_radiographs(
     left_out.append(f"fidelity/*: {len(some)} images are asked, {(~asked).sum()} are not; expected "
                     f"more than {NEIGHBOURS} each")
 
-  train_rows = some_rows(len(train), c.probe_images, seed=seed)
+  most = max(min(COMPARED, COMPARED_PIXELS // x.shape[-1]**2), c.probe_images)
+  train_rows = some_rows(len(train), most, seed=seed)
   if len(train_rows) < len(train):
     left_out.append(f"privacy/*: compared with {len(train_rows)} random training images of "
-                    f"{len(train)} (config.evaluate.probe_images)")
+                    f"{len(train)}")
   others = patient[~asked]
   images = {"synthetic": answers, "held_out": x[~asked],
             "train": from_model(to_model_range(train.images(train_rows), train.bits))}
@@ -148,10 +156,14 @@ def full_radiographs(
     spaces["latent"] = lambda images: _latents(answering, images, len(held_out.vocabulary))
   if others.size and embed is not None:
     spaces["verifier"] = embed
+  if spaces:
+    metrics["privacy/compared"] = {"value": len(train_rows), "low": None, "high": None,
+                                   "n": len(train)}
   for space, of in spaces.items():
     metrics |= privacy_metrics(
         **{name: np.asarray(of(part)).reshape(len(part), -1) for name, part in images.items()},
         space=space, quantile=max(QUANTILE, 1 / len(others)), resamples=c.bootstrap, seed=seed,
+        synthetic_patient=patient[some],
         # Patients are numbered within their split, which no two splits share.
         train_patient=np.array([f"train {p}" for p in train.index.patient[train_rows]]),
         held_out_patient=np.array([f"held out {p}" for p in others]))

@@ -21,6 +21,8 @@ from cdjax.evaluate.classification import auroc
 from cdjax.evaluate.distances import CHUNK, nearest
 
 QUANTILE = 0.01
+# Training images that copies are looked for among: so many, and so many pixels, at most.
+COMPARED, COMPARED_PIXELS = 20_000, 2**27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +134,7 @@ def privacy_metrics(
     held_out: Array,
     *,
     space: str,
+    synthetic_patient: Array | None = None,
     train_patient: Array | None = None,
     held_out_patient: Array | None = None,
     quantile: float = QUANTILE,
@@ -147,6 +150,8 @@ def privacy_metrics(
     held_out: `[H, D]`, of other patients and from the same source as `train`: another hospital's
       images would be told apart by their look, not by membership.
     space: the name of the vectors, e.g. "pixel", part of every key.
+    synthetic_patient: `[S]`, whose image it was made from; several of one patient are not
+      independent. None: each is its own.
     train_patient: `[T]`, whose image it is; patients are resampled, not images. Where it is not
       known (None), every image counts as a patient, and nobody checks that the held-out images
       are of others.
@@ -174,12 +179,16 @@ def privacy_metrics(
     raise ValueError(f"{len(train_patient)} and {len(held_out_patient)} patients for {len(train)} "
                      f"training and {len(held_out)} held-out images; expected one each")
   check_other_patients(train_patient, held_out_patient)
+  if synthetic_patient is None:
+    synthetic_patient = np.arange(len(synthetic))
+  if len(synthetic_patient) != len(synthetic):
+    raise ValueError(f"{len(synthetic_patient)} patients for {len(synthetic)} synthetic images; "
+                     "expected one each")
   found = neighbours(synthetic, train, held_out, chunk=chunk)
   scores, status = membership_scores(train, held_out, synthetic, chunk=chunk)
-  each = np.arange(len(found.synthetic))
   statistics = {
-      f"copies/q{quantile:g}": (mean(copies(found, quantile=quantile)), each),
-      "nearest_synthetic": (mean(found.synthetic), each),
+      f"copies/q{quantile:g}": (mean(copies(found, quantile=quantile)), synthetic_patient),
+      "nearest_synthetic": (mean(found.synthetic), synthetic_patient),
       "nearest_held_out": (mean(found.held_out), held_out_patient),
       "membership_auc": (auroc(scores, status), np.concatenate([train_patient, held_out_patient])),
   }

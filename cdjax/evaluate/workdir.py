@@ -21,7 +21,7 @@ from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.features import classifier_extractor
 from cdjax.evaluate.image_metrics import to_model
 from cdjax.evaluate.phases import TrainStudies
-from cdjax.evaluate.privacy import some_rows
+from cdjax.evaluate.privacy import COMPARED, COMPARED_PIXELS, some_rows
 from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.rendering import Causes
 from cdjax.evaluate.resume import fingerprint_of
@@ -31,9 +31,6 @@ from cdjax.evaluate.trained import Trained, make_subject
 from cdjax.models.classifier import make_classifier
 from cdjax.models.verifier import make_verifier
 from cdjax.train.stages import run_verifier, stage_fingerprint
-
-# Training images that privacy looks for copies among: so many, and so many pixels, at most.
-COMPARED, COMPARED_PIXELS = 20_000, 2**27
 
 
 @flax.struct.dataclass

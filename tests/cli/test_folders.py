@@ -82,7 +82,11 @@ def test_numbers_are_those_of_the_arrays_and_names_say_how(pair, tmp_path, capsy
     assert got["n"] == 36 and got["value"] == pytest.approx(value, rel=1e-9)
   assert metrics["images"] == {"real": {"folder": 40, "used": 40},
                                "synthetic": {"folder": 36, "used": 36}}
-  assert metrics["left_out"] == ["groups: no manifest of the real and the synthetic images"]
+  assert metrics["left_out"] == [
+      "groups: no manifest of the real and the synthetic images",
+      "privacy/*: needs real images that the generator never saw (--held-out)"]
+  assert metrics["extractors"] == {"pixels": {"digest": "", "size": 8, "file": ""}}
+  assert metrics["kid_subset_size"] == {"36": 18}
   assert "pixels, crop32-bilinear8" in said and "ms_ssim/synthetic/200/crop32" in said
   # Synthetic images are brighter by 40 of 255: far above what two halves differ by.
   assert run(pair, tmp_path / "m.json", "--seed", 3, "--suite", "full") == 0
@@ -287,6 +291,35 @@ def test_other_kinds_of_files_and_constant_images_are_said(pair, tmp_path, capsy
   assert json.loads((tmp_path / "n.json").read_text())["notes"] == []
 
 
+def test_copies_are_found_where_somebody_kept_images_apart(pair, tmp_path, capsys):
+  held_out = write_folder(tmp_path / "held_out", 30, first=900)
+  copying = write_folder(tmp_path / "copying", 12, first=700)
+  for i in range(6):
+    Image.fromarray(draw(i)).save(copying / f"{i:03}.png")   # the real ones of these names
+  held_out_manifest = write_manifest(tmp_path / "h.csv", 30)
+  text = held_out_manifest.read_text()
+  held_out_manifest.write_text(text.replace(".png,p", ".png,other"))
+  manifests = ("--real-manifest", write_manifest(tmp_path / "r.csv", 40), "--held-out-manifest",
+               held_out_manifest)
+  words = ("--held-out", held_out, *manifests)
+  assert run((pair[0], copying), tmp_path / "m.json", *words) == 0
+  metrics = json.loads((tmp_path / "m.json").read_text())
+  entry = metrics[f"privacy/pixels/copies/q{1 / 30:g}"]
+  assert 0.5 <= entry["value"] < 0.8 and entry["n"] == 12
+  assert metrics["privacy/pixels/membership_auc"]["n"] == 20 + 15   # patients
+  assert metrics["privacy/compared"] == {"value": 40, "low": None, "high": None, "n": 40}
+  assert metrics["images"]["held_out"] == {"folder": 30, "used": 30}
+  assert not metrics["notes"] and not any("privacy" in line for line in metrics["left_out"])
+  said = capsys.readouterr().out
+  assert "30 of 30 held-out images used" in said and "privacy/pixels/membership_auc" in said
+  # A patient of the training among them would call copies normal.
+  held_out_manifest.write_text(text)
+  assert run((pair[0], copying), tmp_path / "n.json", *words) == 1
+  assert "15 patients are in training and held out" in capsys.readouterr().err
+  assert run((pair[0], copying), tmp_path / "n.json", *manifests[2:]) == 1
+  assert "--held-out-manifest needs --held-out" in capsys.readouterr().err
+
+
 def test_utility_that_fails_costs_nothing_else(pair, tmp_path, monkeypatch, capsys):
   manifests = ("--real-manifest", write_manifest(tmp_path / "r.csv", 40),
                "--synthetic-manifest", write_manifest(tmp_path / "s.csv", 36))
@@ -327,6 +360,7 @@ def test_a_workdir_lends_its_classifier(pair, tiny_workdir, tmp_path):
   metrics = json.loads((tmp_path / "m.json").read_text())
   assert "fid/cdjax-classifier/36/crop32-bilinear32" in metrics
   assert not any("pixels" in key for key in metrics)
+  assert metrics["extractors"]["cdjax-classifier"]["digest"]
 
 
 def test_wrong_usage_is_one_line(pair, capsys):

@@ -8,6 +8,7 @@ import pytest
 from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
 from cdjax.data.source import Index
+from cdjax.evaluate import full_radiographs as full_radiographs_module
 from cdjax.evaluate.full_radiographs import full_radiographs
 from cdjax.evaluate.privacy import half_of_patients, some_rows
 from cdjax.evaluate.subject import Subject
@@ -62,6 +63,8 @@ def test_those_who_are_asked_do_not_pass_for_strangers_to_their_own_answers():
     assert 0.35 < attack["value"] < 0.65 and attack["low"] < 0.5 < attack["high"]
     assert attack["n"] == 60 + 20
     assert metrics[f"privacy/{space}/nearest_held_out"]["n"] == 20
+    assert metrics[f"privacy/{space}/nearest_synthetic"]["n"] == 20   # patients, of 40 answers
+  assert metrics["privacy/compared"]["value"] == 120   # all of them, at this size
   assert metrics["identity/l1"]["n"] == 20
   # The copies are the factual images: real against real, which nothing tells apart.
   name = "coverage/cdjax-classifier/40/bilinear16"
@@ -88,11 +91,12 @@ def test_a_patients_images_are_in_one_half():
   assert half_of_patients(patient[:2], seed=0).all()
 
 
-def test_what_is_not_looked_at_is_said():
+def test_what_is_not_looked_at_is_said(monkeypatch):
+  monkeypatch.setattr(full_radiographs_module, "COMPARED", 20)
   metrics, left_out = measure(Pictures(4, 1), Pictures(30, 2), probe_images=20)
+  assert metrics["privacy/compared"] == {"value": 20, "low": None, "high": None, "n": 60}
   assert left_out == ["fidelity/*: 4 images are asked, 4 are not; expected more than 5 each",
-                      "privacy/*: compared with 20 random training images of 60 "
-                      "(config.evaluate.probe_images)"]
+                      "privacy/*: compared with 20 random training images of 60"]
   rows = some_rows(60, 20, seed=0)
   assert len(set(rows)) == 20 and rows.max() > 30   # not the first ones
   assert some_rows(3, 20, seed=0).tolist() == [0, 1, 2]

@@ -74,6 +74,16 @@ def test_patients_are_resampled_and_must_not_be_shared():
   # Repeats of an image say nothing new: the interval is that of 175 images.
   ratio = (got["high"] - got["low"]) / (plain["high"] - plain["low"])
   assert ratio == pytest.approx(np.sqrt(3.5), rel=0.2)
+  # Four answers of one patient are one draw, not four.
+  key = "privacy/pixel/nearest_synthetic"
+  made = privacy_metrics(*arrays, space="pixel", resamples=400,
+                         synthetic_patient=np.arange(120) // 4)[key]
+  alone = privacy_metrics(*arrays, space="pixel", resamples=400)[key]
+  assert (made["n"], alone["n"]) == (30, 120) and made["value"] == pytest.approx(alone["value"])
+  ratio = (made["high"] - made["low"]) / (alone["high"] - alone["low"])
+  assert ratio == pytest.approx(2, rel=0.25)
+  with pytest.raises(ValueError, match="3 patients for 120 synthetic images; expected one each"):
+    privacy_metrics(*arrays, space="pixel", synthetic_patient=np.arange(3))
   with pytest.raises(ValueError, match=r"1 patients are in training and held out: \[7\]"):
     privacy_metrics(*arrays, space="pixel", train_patient=np.arange(300) // 4,
                     held_out_patient=np.full(300, 7))

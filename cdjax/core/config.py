@@ -167,6 +167,7 @@ def base_config() -> ConfigDict:
   c.diffusion.condition = ConfigDict(dict(
       findings="findings",      # labels: names only | findings: with side, zone, severity
       tokens=True,              # False: where there is a text encoder, its words only
+      text_trained=False,       # the text encoder learns too
       text_length=16,           # tokens of a finding's phrase at most
       text_findings=3,          # findings of an image whose words are read
       region_map=True,          # a map of the asked regions as input channels

@@ -76,6 +76,9 @@ def load_trained(workdir: str | Path) -> Trained:
   config = config_from_record(record)
   stats = json.loads((workdir / "diffusion" / "stats.json").read_text())
   words = workdir / "diffusion" / WORDS_FILE
+  if config.text != "findings_tokens" and not words.exists():
+    raise FileNotFoundError(f"{words}: the words of the findings are missing; `cdjax train` with "
+                            "the run's config and workdir makes them")
   params = CausalParams(
       autoencoder=autoencoder["autoencoder"], denoiser=diffusion["denoiser"],
       stats=LatentStats(**{k: np.asarray(v, np.float32) for k, v in stats.items()}),

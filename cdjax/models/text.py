@@ -81,10 +81,9 @@ class TextEncoder:
                          return_tensors="np")
     return out["input_ids"].astype(np.int32), out["attention_mask"].astype(bool)
 
-  def encode(self, texts: Sequence[str], length: int) -> tuple[Array, Array]:
-    """Texts to states `[B, length, width]` float32 and mask `[B, length]` bool."""
-    ids, mask = self.tokenize(texts, length)
-    return self.module.apply({"params": self.params}, jnp.asarray(ids), jnp.asarray(mask)), mask
+  def apply(self, ids: Array, mask: Array) -> Array:
+    """Tokens `[B, L]` to states `[B, L, width]`."""
+    return self.module.apply({"params": self.params}, ids, mask)
 
 
 def find_model(place: str) -> Path:

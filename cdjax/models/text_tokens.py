@@ -2,11 +2,12 @@
 
 What can be asked for is finite: a name, a degree, a side and zones. So every phrase ("large left
 lower pleural effusion") goes through the tokenizer, and a text encoder, once and beforehand;
-the network looks its rows up. Phrases are read one by one, so that what is said of one finding
+the network looks its rows up. An encoder that learns too reads the phrases of each batch anew, and
+all of them once it has learnt. Phrases are read one by one, so that what is said of one finding
 cannot be taken for another's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import flax.struct
@@ -20,7 +21,7 @@ from cdjax.models.text import TextEncoder
 
 _SIDES, _ZONES = 2 ** len(SIDES), 2 ** len(ZONES)
 _BATCH = 256
-_FIELDS = ("row", "degrees", "states", "mask")
+_FIELDS = ("row", "degrees", "states", "mask", "ids")
 
 
 @flax.struct.dataclass
@@ -33,12 +34,14 @@ class PhraseTable:
     degrees: `[K, S]` float32, the severities that have words.
     states: `[U, L, D]` float32, of the tokens of the U different phrases.
     mask: `[U, L]` bool.
+    ids: `[U, L]` int32, the tokens.
   """
 
   row: Array
   degrees: Array
   states: Array
   mask: Array
+  ids: Array
 
 
 def phrases(vocabulary: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -79,9 +82,51 @@ def make_table(vocabulary: Sequence[str], encoder: TextEncoder, length: int) -> 
   if max(sizes) > length:
     longest = texts[int(np.argmax(sizes))]
     raise ValueError(f"length={length} tokens; the phrase {longest!r} has {max(sizes)}")
-  parts = [encoder.encode(texts[i:i + _BATCH], length) for i in range(0, len(texts), _BATCH)]
-  states, mask = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
-  return PhraseTable(row, degrees, states, mask)
+  ids, mask = encoder.tokenize(texts, length)
+  return PhraseTable(row, degrees, read_states(encoder.apply, ids, mask), mask, ids)
+
+
+def read_states(apply: Callable, ids: Array, mask: Array) -> np.ndarray:
+  """States `[U, L, D]` float32 of tokens `[U, L]`; `apply(ids, mask)` takes some at a time."""
+  return np.concatenate([np.asarray(apply(jnp.asarray(ids[i:i + _BATCH]),
+                                          jnp.asarray(mask[i:i + _BATCH])), np.float32)
+                         for i in range(0, len(ids), _BATCH)])
+
+
+def asked_phrases(findings: FindingsArrays, table: PhraseTable, most: int) -> tuple[Array, Array]:
+  """Which phrases say findings `[B, K]`: rows `[B, M]`, and whether each is said, `[B, M]` bool.
+
+  Of more than `most` present findings the last in the vocabulary's order go unsaid.
+  """
+  present = findings.status == PRESENT
+  degree = jnp.argmin(jnp.abs(findings.severity[..., None] - table.degrees), -1) + 1
+  degree = jnp.where(findings.severity >= 0, degree, 0)
+  place = findings.side.astype(jnp.int32) * _ZONES + findings.zone.astype(jnp.int32)
+  rows = jnp.asarray(table.row)[jnp.arange(present.shape[-1]), degree, place]
+  first = jnp.argsort(~present, axis=-1, stable=True)[:, :most]
+  return tuple(jnp.take_along_axis(a, first, -1) for a in (rows, present))
+
+
+def read_anew(apply: Callable, findings: FindingsArrays, table: PhraseTable, most: int
+              ) -> PhraseTable:
+  """The table of the phrases that a batch needs, with states that an encoder gives them now.
+
+  Args:
+    apply: `(ids [U, L], mask [U, L]) -> [U, L, D]`; gradients go through it.
+    findings: `[B, K]`.
+    table: of all phrases; its states are not read.
+    most: M, findings of an image whose phrases are read.
+
+  Returns:
+    A table of `B * M` phrases; rows of phrases that no finding needs are meaningless.
+  """
+  rows, _ = asked_phrases(findings, table, most)
+  needed = jnp.unique(rows, size=rows.size, fill_value=0)
+  place = jnp.zeros(len(table.ids), jnp.int32).at[needed].set(
+      jnp.arange(rows.size, dtype=jnp.int32))
+  ids, mask = (jnp.asarray(a)[needed] for a in (table.ids, table.mask))
+  return PhraseTable(place[jnp.asarray(table.row)], table.degrees,
+                     apply(ids, mask).astype(jnp.float32), mask, ids)
 
 
 def save_table(path, table: PhraseTable) -> None:
@@ -108,14 +153,7 @@ class TextTokens(nn.Module):
 
   @nn.compact
   def __call__(self, findings: FindingsArrays, table: PhraseTable) -> tuple[Array, Array]:
-    present = findings.status == PRESENT
-    most = min(self.max_findings, present.shape[-1])
-    degree = jnp.argmin(jnp.abs(findings.severity[..., None] - table.degrees), -1) + 1
-    degree = jnp.where(findings.severity >= 0, degree, 0)
-    place = findings.side.astype(jnp.int32) * _ZONES + findings.zone.astype(jnp.int32)
-    rows = jnp.asarray(table.row)[jnp.arange(present.shape[-1]), degree, place]
-    first = jnp.argsort(~present, axis=-1, stable=True)[:, :most]
-    rows, said = (jnp.take_along_axis(a, first, -1) for a in (rows, present))   # [B, M]
+    rows, said = asked_phrases(findings, table, self.max_findings)
     mask = jnp.asarray(table.mask)[rows]
     states = jnp.asarray(table.states)[rows]
     mask = (mask & said[..., None]).reshape(len(mask), -1)

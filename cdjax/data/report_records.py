@@ -10,7 +10,7 @@ from typing import Any
 
 from cdjax.data.openi import read_case
 from cdjax.data.quarantine import Problem, Unusable
-from cdjax.data.tables import ManifestError, read_csv, read_jsonl
+from cdjax.data.tables import ManifestError, read_csv, read_jsonl, shown_columns
 
 FIELDS = ("id", "report")
 MAX_CHARACTERS = 200_000  # Nobody dictates this much; a file that is no report does.
@@ -97,7 +97,7 @@ def _read_table(path: Path, columns: Mapping[str, str]) -> tuple[list, list[Prob
   missing = [key for key in keys.values() if key not in there]
   if missing:
     raise ManifestError(f"{path} has no column {', '.join(map(repr, missing))}; its columns are "
-                        f"{', '.join(there) or 'none'}. Say which is which with, for example, "
+                        f"{shown_columns(there)}. Say which is which with, for example, "
                         "--columns id=STUDY report=TEXT")
 
   def read(values: Mapping[str, Any]) -> Report:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from cdjax.findings.extract.frame import Attributes, Frame
 from cdjax.findings.extract.lexicon import Lexicon
-from cdjax.findings.extract.mentions import Mention
+from cdjax.findings.extract.mentions import WELL, Mention
 from cdjax.findings.extract.phrases import Hit
-from cdjax.findings.extract.places import WELL
 from cdjax.findings.extract.sentences import Sentence
 
 _LIST_WORDS = frozenset(("and", "or", "nor"))
@@ -65,7 +64,7 @@ def _owner(frame: Frame, hit: Hit) -> int | None:
   if mention.start <= hit.start < mention.end:
     return None
   if (hit.end <= start and "interval" not in words[:hit.end]
-      and _describes(mention, hit.value.value, frame.lexicon)):
+      and describes(mention, hit.value.value, frame.lexicon)):
     return None
   between = range(hit.end, start) if hit.end <= start else range(end, hit.start)
   # "Markings are increased, which may be edema"; "enlarged but stable" is one statement.
@@ -77,7 +76,7 @@ def _owner(frame: Frame, hit: Hit) -> int | None:
   return k
 
 
-def _describes(mention: Mention, change: str, lexicon: Lexicon) -> bool:
+def describes(mention: Mention, change: str, lexicon: Lexicon) -> bool:
   """"Increased markings" compares with what is normal, not with an earlier image."""
   return change in ("increased", "decreased") and mention.name in lexicon.descriptive_change
 
@@ -90,7 +89,7 @@ def _share(frame: Frame, result: list[Attributes], hit: Hit, k: int) -> None:
   if hit.end <= start and not explained and {"in", "of"} & set(words[hit.end - 1:start]):
     for m in range(k + 1, len(result)):
       if (result[m].change or _own_change(frame, m) or not _listed(frame, m)
-          or _describes(frame.mentions[m], hit.value.value, frame.lexicon)):
+          or describes(frame.mentions[m], hit.value.value, frame.lexicon)):
         return
       result[m].change = hit.value.value
   elif hit.start >= end and _PLURALS & set(words[end:hit.end]):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from cdjax.core.types import SIDES
 from cdjax.findings.extract.lexicon import Lexicon
 from cdjax.findings.extract.phrases import Hit
 from cdjax.findings.extract.sentences import Sentence
@@ -9,6 +10,11 @@ from cdjax.findings.extract.sentences import Sentence
 # "The heart, compared with the earlier image, is again enlarged": words between part and property.
 _MAX_BETWEEN = 7
 _BREAKING = set(",;:()")
+_ARTICLES = frozenset(("a", "an", "the", "another"))
+_NO_NOUN = frozenset(("mm", "cm", "of", "or", "third", "half"))
+_CLAUSES = frozenset(("and", "but", "while", "whereas"))
+# A clause about what is well names no finding, and says nothing of where the next one is.
+WELL = frozenset(("clear", "normal", "unremarkable", "limits", "sharp", "intact"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Mention:
     start, end: its words [start, end); for a pair those of the property, which cues speak of.
     part: words [start, end) of the part of a pair, or None.
     denied: the property says that there is no such finding ("normal").
+    noun: the first word of the mention that this one stands for ("a small one"), or None.
   """
 
   name: str
@@ -27,6 +34,7 @@ class Mention:
   end: int
   part: tuple[int, int] | None = None
   denied: bool = False
+  noun: int | None = None
 
 
 def find_mentions(sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
@@ -39,7 +47,30 @@ def find_mentions(sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
   parts = [hit for hit in lexicon.parts.find(words, breaks)
            if not taken.intersection(range(hit.start, hit.end))]
   found += _pairs(parts, terms, sentence, lexicon)
+  found += _pronouns(found, sentence, lexicon)
   return sorted(found, key=lambda mention: mention.start)
+
+
+def _pronouns(found: list[Mention], sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
+  """What stands for the noun before it: "a small one", "and the right is large"."""
+  words, gaps = sentence.words, sentence.gaps
+  result = []
+  for i, word in enumerate(words):
+    if word in ("one", "ones"):
+      stands = _ARTICLES.intersection(words[max(i - 3, 0):i]) and not (
+          i + 1 < len(words) and (words[i + 1] in _NO_NOUN or words[i + 1][0].isdigit()))
+    elif word in SIDES and i >= 2 and words[i - 1] == "the":
+      begins = words[i - 2] in _CLAUSES or "," in gaps[i - 1]
+      after = words[i + 1:i + 5]
+      stands = (begins and lexicon.verbs.intersection(after[:1])
+                and not WELL.intersection(after))
+    else:
+      continue
+    nouns = [mention for mention in found if mention.end <= i and not mention.denied]
+    if stands and nouns:
+      noun = max(nouns, key=lambda mention: mention.start)
+      result.append(Mention(noun.name, i, i + 1, noun=noun.start))
+  return result
 
 
 def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexicon

@@ -8,12 +8,12 @@ A list shares its place ("left basilar atelectasis or pneumonia"), and so does a
 
 from cdjax.core.types import SIDES
 from cdjax.findings.extract.frame import Attributes, Frame
+from cdjax.findings.extract.mentions import WELL
 from cdjax.findings.extract.phrases import Hit
 
-# A clause about what is well says nothing of where the next finding is.
-WELL = frozenset(("clear", "normal", "unremarkable", "limits", "sharp", "intact"))
 _DENIALS = frozenset(("no", "not", "without"))
-_LIST_WORDS = frozenset(("and", "or", "lobe", "lobes", "lung", "lungs", "zone", "zones"))
+_LIST_WORDS = frozenset(("and", "or", "in", "of", "the", "lobe", "lobes", "lung", "lungs", "zone",
+                         "zones", "sided", "st", "nd", "rd", "th"))
 
 
 def attach_places(frame: Frame, result: list[Attributes]) -> None:
@@ -47,7 +47,7 @@ def _sides(side: str) -> tuple[str, ...]:
 
 def _chunk(frame: Frame, hits: list[Hit], k: int) -> list[Hit]:
   """Of the places on one side of a mention, nearest first, those not in a clause of their own."""
-  kept, said = [], set()
+  kept: list[Hit] = []
   for hit in hits:
     span = frame.spans[k]
     low, high = (hit.end, span[0]) if hit.end <= span[0] else (span[1], hit.start)
@@ -58,22 +58,27 @@ def _chunk(frame: Frame, hits: list[Hit], k: int) -> list[Hit]:
     commas = [i for i in range(low, high + 1) if "," in frame.sentence.gaps[i] and i > low - 1]
     if hit.start >= span[1] and commas and _is_clause(frame, commas[0], k):
       break
-    if hit.end <= span[0] and commas:
-      # Behind a comma a place only fills in what is still open: "on the left, in the upper zone".
-      what = {"side"} if _sides(hit.value[0]) else set()
-      what |= {"zone"} if hit.value[1] else set()
-      if what & said and not _only_list(frame, low, high):
-        continue
-    said |= ({"side"} if _sides(hit.value[0]) else set()) | ({"zone"} if hit.value[1] else set())
+    if hit.end <= span[0] and kept and not _only_list(frame, low, kept[-1].start):
+      # A place further off only fills in what is still open: "on the left, in the upper zone"; that
+      # of another noun stays there: "volume loss on the left with a right effusion".
+      side, zone = hit.value
+      hit = Hit(hit.start, hit.end, ("" if any(_sides(near.value[0]) for near in kept) else side,
+                                     "" if any(near.value[1] for near in kept) else zone))
     kept.append(hit)
   return kept
 
 
 def _only_list(frame: Frame, low: int, high: int) -> bool:
-  """Whether the words [low, high) only list places: "left upper, left lower and right"."""
-  places = {i for hit in frame.lexicon.regions.find(frame.sentence.words, frame.breaks)
-            for i in range(hit.start, hit.end)}
-  return all(i in places or frame.sentence.words[i] in _LIST_WORDS for i in range(low, high))
+  """Whether the words [low, high) only list places: "left upper, left lower and right".
+
+  Numbers, degrees and changes may stand there: "right 5th and small left", "increase in right and
+  decrease in left".
+  """
+  words, lexicon = frame.sentence.words, frame.lexicon
+  known = {i for trie in (lexicon.regions, lexicon.severities, lexicon.changes)
+           for hit in trie.find(words[low:high], frame.breaks[low:high])
+           for i in range(low + hit.start, low + hit.end)}
+  return all(i in known or words[i] in _LIST_WORDS or words[i].isdigit() for i in range(low, high))
 
 
 def _is_clause(frame: Frame, start: int, k: int) -> bool:

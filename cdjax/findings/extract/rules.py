@@ -56,7 +56,7 @@ def _statements(name: str, status: str, said: Attributes, evidence: tuple[int, i
                 ) -> list[Statement]:
   """What one mention states: one thing, or one for each side where their severities differ."""
   sides = [(said.sides, said.severity)]
-  if len(said.by_side) == 2:
+  if len(set(said.by_side.values())) == 2:
     sides = [(frozenset((side,)), severity) for side, severity in said.by_side.items()]
   return [Statement(name, status, side, said.zones, severity, said.size_mm, said.change, evidence)
           for side, severity in sides]

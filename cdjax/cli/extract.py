@@ -30,7 +30,7 @@ examples:
   cdjax extract --input reports.csv --output f.jsonl --backend local --model models/medium
   cdjax extract --input reports.csv --output f.jsonl --backend server --model medium \
     --allow-endpoint http://127.0.0.1:8080/v1
-  cdjax extract --compare mine.jsonl theirs.jsonl
+  cdjax extract --compare mine.jsonl theirs.jsonl --json agreement.json
 """
 
 import argparse
@@ -51,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--columns", nargs="+", type=column, default=[], metavar="FIELD=COLUMN",
                       help="columns of other names: id=STUDY report=TEXT")
   parser.add_argument("--compare", nargs=2, metavar=("A", "B"),
-                      help="instead: how far two findings files of the same reports agree")
+                      help="instead: how far two findings files agree about the reports that both "
+                      "have")
+  parser.add_argument("--json", metavar="FILE",
+                      help="with --compare: also write all numbers to this file")
   models = parser.add_argument_group("options of --backend local and server")
   models.add_argument("--model", metavar="M", help="local: a folder; server: a name it knows")
   models.add_argument("--max-tokens", type=int, metavar="N",
@@ -80,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
   if args.compare:
     if args.input or args.output:
       raise ValueError("--compare stands alone; leave out --input and --output")
-    return _compare(*args.compare)
+    return _compare(*args.compare, args.json)
+  if args.json:
+    raise ValueError("--json is for --compare")
   if not (args.input and args.output):
     raise ValueError("give --input and --output, or --compare A B")
   return _extract(args)
@@ -129,15 +134,21 @@ def _extract(args: argparse.Namespace) -> int:
   return 0
 
 
-def _compare(first: str, second: str) -> int:
-  """Prints how far two files agree."""
-  from cdjax.data.findings_file import read_findings_file, same_reports
+def _compare(first: str, second: str, output: str | None) -> int:
+  """Prints how far two files agree about the reports that both have."""
+  from pathlib import Path
+
+  from cdjax.data.findings_file import common_reports, read_findings_file
   from cdjax.evaluate.agreement import agreement
+  from cdjax.evaluate.resume import write_json
 
   lists = read_findings_file(first), read_findings_file(second)
-  same_reports(*lists, names=(first, second))
-  result = agreement(*lists)
-  print(f"{result['reports']} reports; A {first}, B {second}\n")
+  common = common_reports(*lists, names=(first, second))
+  result = agreement(*({i: found[i] for i in common} for found in lists))
+  result |= {f"reports/only_{name}": len(found) - len(common)
+             for name, found in zip(("first", "second"), lists, strict=True)}
+  print(f"{result['reports']} reports in both; A {first}, {result['reports/only_first']} more; "
+        f"B {second}, {result['reports/only_second']} more\n")
   print(f"{'presence':30}{'kappa':>8}{'F1':>8}{'both':>8}{'A':>8}{'B':>8}")
   names = [key.split("/")[1] for key in result if key.startswith("presence/")
            and key.endswith("/kappa") and key.count("/") == 2]
@@ -145,7 +156,11 @@ def _compare(first: str, second: str) -> int:
     shares = "".join(f"{result[f'{key}/{what}']:8.3f}" for what in ("kappa", "f1"))
     print(f"{name:30}{shares}" + "".join(f"{result[f'{key}/{what}']:8d}"
                                          for what in ("both", "first", "second")))
-  for what in ("side", "severity"):
+  print(f"the same status in {result['status/agreement']:.3f} of {result['status/n']} findings "
+        "that both list")
+  for what in ("side", "zone", "severity"):
     print(f"the same {what} in {result[f'{what}/agreement']:.3f} of {result[f'{what}/n']} findings "
           "of which both state one")
+  if output:
+    write_json(Path(output), result)
   return 0

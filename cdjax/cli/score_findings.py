@@ -3,7 +3,8 @@
 PRED is what `cdjax extract` writes. The gold is a file of the same form, or a folder of Open-i
 .xml files, whose indexing terms (`MeSH/major`) become gold for twenty findings. A report counts as
 positive for a finding that it lists as present or uncertain; side, zone and severity are judged
-where both are positive and the gold states them. Intervals: 95 %, bootstrap over reports.
+where both are positive and the gold states them. A report of the gold that PRED does not have
+counts as one without findings. Intervals: 95 %, bootstrap over reports.
 
 examples:
   cdjax score-findings --pred findings.jsonl --gold gold.jsonl
@@ -32,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Scores, prints a table and writes the numbers."""
+  import sys
   from pathlib import Path
 
-  from cdjax.data.findings_file import read_findings_file, same_reports
+  from cdjax.data.findings_file import common_reports, read_findings_file
   from cdjax.data.openi import TERMS, read_gold
   from cdjax.evaluate.report_findings import score_findings
   from cdjax.evaluate.resume import write_json
@@ -43,15 +45,21 @@ def run(args: argparse.Namespace) -> int:
   predicted = read_findings_file(args.pred)
   names = None if args.names is None else [canonical_name(name) for name in args.names]
   if args.openi:
-    gold = read_gold(args.openi)
+    gold, problems = read_gold(args.openi)
+    for problem in problems:
+      print(f"{problem.image}: left out: {problem.reason}", file=sys.stderr)
     names = list(TERMS) if names is None else names
     # A case without a report could not be predicted.
     gold = {i: findings for i, (findings, has_report) in gold.items()
             if has_report or i in predicted}
   else:
-    gold = read_findings_file(args.gold)
-  same_reports(predicted, gold, names=(args.pred, args.openi or args.gold))
-  result = score_findings(predicted, gold, names=names, resamples=args.resamples, seed=args.seed)
+    gold, problems = read_findings_file(args.gold), []
+  common = common_reports(predicted, gold, names=(args.pred, args.openi or args.gold))
+  read = {i: predicted.get(i, []) for i in gold}
+  result = score_findings(read, gold, names=names, resamples=args.resamples, seed=args.seed)
+  result |= {"reports/not_predicted": len(gold) - len(common),
+             "reports/without_gold": len(predicted) - len(common),
+             "reports/unreadable_gold": len(problems)}
   _print_table(result)
   if args.json:
     write_json(Path(args.json), result)
@@ -76,6 +84,11 @@ def _print_table(result: dict[str, float]) -> None:
     print(f"{what + ' accuracy':30}{result[f'{what}/accuracy']:10.3f}"
           f"{_range(result, f'{what}/accuracy')}  of {result[f'{what}/n']} matched findings")
   print(f"{'reports':30}{result['reports']:10d}")
+  for key, text in (("not_predicted", "of them are not in PRED and counted as without findings"),
+                    ("without_gold", "reports of PRED are not in the gold and were left out"),
+                    ("unreadable_gold", "files of the gold could not be read")):
+    if result[f"reports/{key}"]:
+      print(f"{'':30}{result[f'reports/{key}']:10d} {text}")
 
 
 def _range(result: dict[str, float], key: str) -> str:

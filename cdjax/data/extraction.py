@@ -45,7 +45,8 @@ def extract_to_file(reports: Sequence[Report], output: str | Path, backend: Back
 
   A result is kept under a key of the text and the backend. What an earlier run wrote, finished or
   not, is taken over where its key is the same; so a stopped run goes on, and only reports that have
-  changed are read again. OUTPUT appears, or changes, only when everything is done.
+  changed are read again, and equal texts once. OUTPUT appears, or changes, only when everything is
+  done and something could be read.
 
   Args:
     reports: with unique ids.
@@ -76,7 +77,10 @@ def extract_to_file(reports: Sequence[Report], output: str | Path, backend: Back
         _write(file, report.id, key, known[key], backend)
     file.flush()
     os.replace(fresh, unfinished)
-    todo = [(report, key) for report, key in zip(reports, keys, strict=True) if key not in wanted]
+    todo: dict[str, list[Report]] = {}
+    for report, key in zip(reports, keys, strict=True):
+      if key not in wanted:
+        todo.setdefault(key, []).append(report)
     _read_new(file, todo, backend, known, summary, progress)
   summary.reused = sum(key in wanted for key in keys)
   with fresh.open("w", encoding="utf-8") as file:
@@ -85,22 +89,30 @@ def extract_to_file(reports: Sequence[Report], output: str | Path, backend: Back
         _write(file, report.id, key, known[key], backend)
         summary.written += 1
         summary.findings.update((f["name"], f["status"]) for f in known[key])
-  os.replace(fresh, output)
+  if summary.written:   # else what an earlier run wrote is worth more than an empty file
+    os.replace(fresh, output)
+  fresh.unlink(missing_ok=True)
   unfinished.unlink()
   return summary
 
 
-def _read_new(file, todo: Sequence[tuple[Report, str]], backend: Backend,
+def _read_new(file, todo: Mapping[str, Sequence[Report]], backend: Backend,
               known: dict[str, list[dict]], summary: Summary,
               progress: Callable[[Sequence], Iterable]) -> None:
-  """Has the backend read what is not known yet; writes each result as soon as it is there."""
-  results = backend.extract(report.text for report, _ in todo)
-  for (report, key), result in zip(progress(todo), results, strict=True):
+  """Has the backend read what is not known yet; writes each result as soon as it is there.
+
+  Args:
+    todo: key to the reports of one text.
+  """
+  results = backend.extract(same[0].text for same in todo.values())
+  for (key, same), result in zip(progress(list(todo.items())), results, strict=True):
     if isinstance(result, ValueError):
-      summary.problems.append(Problem(report.row, report.id, "not extracted", str(result)))
+      summary.problems += [Problem(report.row, report.id, "not extracted", str(result))
+                           for report in same]
       continue
+    report = same[0]
     kept = supported(result, report.text)
-    summary.dropped += len(result) - len(kept)
+    summary.dropped += (len(result) - len(kept)) * len(same)
     known[key] = [finding_to_dict(finding) for finding in kept]
     _write(file, report.id, key, known[key], backend)
     file.flush()

@@ -42,6 +42,8 @@ def _read_record(line: str) -> dict[str, Any]:
     record = json.loads(line)
   except json.JSONDecodeError as error:
     raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from None
+  except RecursionError:
+    raise ValueError("not JSON that anybody writes: nested too deeply") from None
   if not isinstance(record, dict):
     raise ValueError(f"{type(record).__name__}; expected an object with 'id' and 'findings'")
   for key, kind in (("id", str), ("findings", list)):
@@ -60,14 +62,17 @@ def _read_record(line: str) -> dict[str, Any]:
   return {**record, "findings": findings}
 
 
-def same_reports(first: Mapping[str, Sequence], second: Mapping[str, Sequence], *,
-                 names: tuple[str, str]) -> None:
-  """Checks that two lists are about the same reports.
+def common_reports(first: Mapping[str, Sequence], second: Mapping[str, Sequence], *,
+                   names: tuple[str, str]) -> set[str]:
+  """The ids that two lists share.
 
   Raises:
-    ValueError: they are not; `names` says what the two are called.
+    ValueError: none; `names` says what the two are called.
   """
-  for here, there, (a, b) in ((first, second, names), (second, first, names[::-1])):
-    if missing := [i for i in here if i not in there]:
-      raise ValueError(f"{len(missing)} of the {len(here)} reports of {a} are not in {b}, e.g. "
-                       f"{missing[0]!r}; both must list the same reports")
+  common = first.keys() & second.keys()
+  if not common:
+    say = lambda found, name: f"{len(found)} in {name}" + (f", e.g. {next(iter(found))!r}"
+                                                           if found else "")
+    raise ValueError(f"no report is in both files: {say(first, names[0])}; "
+                     f"{say(second, names[1])}")
+  return common

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from cdjax.core.types import SIDES
+from cdjax.data.quarantine import Problem
 from cdjax.findings import Finding, get_ontology
 
 # Finding to the terms that make it positive: a heading and the qualifiers it must come with.
@@ -105,32 +106,35 @@ def parse_xml(data: bytes) -> Element:
   parser.CharacterDataHandler = builder.data
   try:
     parser.Parse(data, True)
+  except LookupError:
+    raise ValueError("XML in an encoding that nobody knows here") from None
   except expat.ExpatError as error:
     raise ValueError(f"not well-formed XML: {expat.ErrorString(error.code)} in line "
                      f"{error.lineno}") from None
   return builder.close()
 
 
-def read_gold(folder: str | Path) -> dict[str, tuple[list[Finding], bool]]:
-  """Case id to its gold findings and whether it has a report.
+def read_gold(folder: str | Path) -> tuple[dict[str, tuple[list[Finding], bool]], list[Problem]]:
+  """Case id to its gold findings and whether it has a report; and the files that are no case.
 
   Raises:
-    ValueError: no .xml file in the folder or below, a file that is none of this collection, or an
-      id that occurs twice; names the file.
+    ValueError: no .xml file in the folder or below.
   """
   files = sorted(Path(folder).rglob("*.xml"))
   if not files:
     raise ValueError(f"{folder}: no .xml file there; expected a folder of Open-i cases")
   found: dict[str, tuple[list[Finding], bool]] = {}
-  for file in files:
+  problems = []
+  for number, file in enumerate(files, start=1):
     try:
       case = read_case(file)
-    except ValueError as error:
-      raise ValueError(f"{file}: {error}") from None
-    if case.id in found:
-      raise ValueError(f"{file}: id {case.id!r} occurs a second time")
+      if case.id in found:
+        raise ValueError(f"id {case.id!r} occurs a second time")
+    except (ValueError, OSError) as error:
+      problems.append(Problem(number, str(file), "unreadable file", str(error)))
+      continue
     found[case.id] = gold_findings(case.terms), bool(case.report.strip())
-  return found
+  return found, problems
 
 
 def gold_findings(terms: Sequence[str]) -> list[Finding]:

@@ -73,6 +73,34 @@ def test_gold_in_a_file_and_names(tmp_path, capsys):
   assert "e.g. 'b'" in capsys.readouterr().err
 
 
+def test_reports_on_one_side_are_counted(openi, tmp_path, capsys):
+  output, scores = tmp_path / "f.jsonl", tmp_path / "s.json"
+  assert main(["extract", "--input", str(openi), "--output", str(output)]) == 0
+  lines = output.read_text().splitlines()
+  output.write_text(lines[1] + "\n" + '{"id": "CXR9", "findings": []}\n')   # CXR1 is missing
+  (openi / "4.xml").write_text("<a>")
+  capsys.readouterr()
+  command = ["score-findings", "--pred", str(output), "--openi", str(openi), "--json", str(scores),
+             "--resamples", "0"]
+  assert main(command) == 0
+  result, said = json.loads(scores.read_text()), capsys.readouterr()
+  assert result["reports"] == 2 and result["presence/pleural_effusion/recall"] == 0
+  assert [result[f"reports/{key}"] for key in ("not_predicted", "without_gold", "unreadable_gold")
+          ] == [1, 1, 1]
+  assert "1 of them are not in PRED and counted as without findings" in said.out
+  assert "4.xml: left out: not well-formed XML" in said.err
+
+  other = tmp_path / "g.jsonl"
+  other.write_text(lines[1] + "\n" + lines[0] + "\n")
+  agreed = tmp_path / "a.json"
+  assert main(["extract", "--compare", str(output), str(other), "--json", str(agreed)]) == 0
+  result = json.loads(agreed.read_text())
+  assert [result[key] for key in ("reports", "reports/only_first", "reports/only_second",
+                                  "status/agreement", "status/n")] == [1, 1, 1, 1, 1]
+  assert "1 reports in both" in capsys.readouterr().out
+  assert main(["extract", "--input", "x", "--output", "y.jsonl", "--json", str(agreed)]) == 1
+
+
 def test_agreement_of_two_files(tmp_path, capsys):
   first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
   mass = '{"name": "mass", "laterality": "left"}'

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cdjax.data.extraction import extract_to_file
-from cdjax.data.findings_file import read_findings_file, same_reports
+from cdjax.data.findings_file import common_reports, read_findings_file
 from cdjax.data.report_records import MAX_CHARACTERS, Report, read_reports
 from cdjax.data.tables import ManifestError
 from cdjax.findings import Finding
@@ -160,6 +160,29 @@ def test_a_bad_findings_file_names_the_line_and_the_key(tmp_path, line, says):
 
 
 def test_lists_of_other_reports_are_refused():
-  same_reports({"a": []}, {"a": []}, names=("x", "y"))
-  with pytest.raises(ValueError, match="1 of the 2 reports of y are not in x"):
-    same_reports({"a": []}, {"a": [], "b": []}, names=("x", "y"))
+  assert common_reports({"a": []}, {"a": [], "b": []}, names=("x", "y")) == {"a"}
+  with pytest.raises(ValueError, match="no report is in both files: 0 in x; 1 in y, "):
+    common_reports({}, {"a": []}, names=("x", "y"))
+
+
+def test_equal_reports_are_read_once(tmp_path):
+  seen = []
+  same = [Report(name, "Left effusion.") for name in "abc"]
+  summary = extract_to_file([*same, Report("d", "No mass.")], tmp_path / "f.jsonl", _backend(seen))
+  assert seen == ["Left effusion.", "No mass."] and summary.written == 4
+  found = read_findings_file(tmp_path / "f.jsonl")
+  assert list(found) == ["a", "b", "c", "d"] and found["a"] == found["c"] != []
+  failing = Backend("x", "1", lambda texts: (ValueError("no") for _ in texts))
+  summary = extract_to_file(same, tmp_path / "g.jsonl", failing)
+  assert [problem.image for problem in summary.problems] == ["a", "b", "c"]
+
+
+def test_where_nothing_can_be_read_the_earlier_file_stays(tmp_path):
+  output = tmp_path / "f.jsonl"
+  extract_to_file(REPORTS, output, _backend([]))
+  before = output.read_text()
+  failing = Backend("x", "1", lambda texts: (ValueError("no") for _ in texts))
+  assert extract_to_file(REPORTS, output, failing).written == 0
+  assert output.read_text() == before and [p.name for p in tmp_path.iterdir()] == ["f.jsonl"]
+  extract_to_file(REPORTS, tmp_path / "g.jsonl", failing)
+  assert not (tmp_path / "g.jsonl").exists()

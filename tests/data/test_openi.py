@@ -98,12 +98,16 @@ def test_gold_of_a_folder_names_the_file_that_is_wrong(tmp_path):
   (tmp_path / "a").mkdir()
   (tmp_path / "a/1.xml").write_text(case(terms=("Mass",)))
   (tmp_path / "2.xml").write_text(case("CXR2"))
-  assert read_gold(tmp_path) == {"CXR1": ([Finding("mass")], True), "CXR2": ([], True)}
+  gold = {"CXR1": ([Finding("mass")], True), "CXR2": ([], True)}
+  assert read_gold(tmp_path) == (gold, [])
   (tmp_path / "3.xml").write_text(case("CXR2"))
-  with pytest.raises(ValueError, match=r"3\.xml: id 'CXR2' occurs a second time"):
-    read_gold(tmp_path)
-  (tmp_path / "3.xml").write_text("<a>")
-  with pytest.raises(ValueError, match=r"3\.xml: not well-formed"):
-    read_gold(tmp_path)
+  (tmp_path / "4.xml").write_text("<a>")
+  (tmp_path / "5.xml").write_text(case("CXR5").replace("utf-8", "klingon"))
+  found, problems = read_gold(tmp_path)
+  assert found == gold
+  assert [(problem.image, problem.reason) for problem in problems] == [
+      (str(tmp_path / "3.xml"), "id 'CXR2' occurs a second time"),
+      (str(tmp_path / "4.xml"), "not well-formed XML: no element found in line 1"),
+      (str(tmp_path / "5.xml"), "XML in an encoding that nobody knows here")]
   with pytest.raises(ValueError, match=r"no \.xml file"):
     read_gold(tmp_path / "none")

@@ -62,6 +62,23 @@ def test_agreement_is_scikit_learns_and_symmetric():
   assert agreement(first, first)["presence/kappa"] == 1 == agreement(first, first)["presence/f1"]
 
 
+def test_agreement_about_status_and_zone_by_hand():
+  finding = lambda name, status="present", *zones: Finding(name, status=status, zones=zones)
+  first = {"1": [finding("mass"), finding("nodule", "absent"), finding("emphysema")],
+           "2": [finding("mass", "uncertain", "upper"), finding("nodule", "present", "lower")],
+           "3": [finding("mass", "absent"), finding("mass", "present", "upper")]}
+  second = {"1": [finding("mass"), finding("nodule", "uncertain")],
+            "2": [finding("mass", "present", "upper", "mid"),
+                  finding("nodule", "present", "lower")],
+            "3": [finding("mass", "present")]}
+  result = agreement(first, second)
+  # Both list mass three times and nodule twice; mass of 2 and nodule of 1 differ.
+  assert (result["status/agreement"], result["status/n"]) == (3 / 5, 5)
+  assert (result["zone/agreement"], result["zone/n"]) == (1 / 2, 2)
+  assert agreement(second, first)["status/agreement"] == 3 / 5
+  assert np.isnan(agreement({"1": []}, {"1": []})["status/agreement"])
+
+
 def test_side_zone_and_severity_are_judged_where_the_gold_states_them():
   gold = {"a": [Finding("nodule", severity=0.35, laterality="left", zones=("upper",))],
           "b": [Finding("nodule", laterality="left"), Finding("nodule", laterality="right")],
@@ -138,7 +155,7 @@ def test_openi_reports_are_read(tmp_path):
   reports, problems = read_reports(tmp_path)
   assert {p.kind for p in problems} <= {"missing value"} and len(reports) > 1900
   predicted = {report.id: extract_findings(report.text) for report in reports}
-  gold = {i: findings for i, (findings, _) in read_gold(tmp_path).items() if i in predicted}
+  gold = {i: findings for i, (findings, _) in read_gold(tmp_path)[0].items() if i in predicted}
   result = score_findings(predicted, gold, names=list(TERMS), resamples=0)
   assert result["presence/micro_f1"] >= 0.92
   assert result["presence/macro_f1"] >= 0.88

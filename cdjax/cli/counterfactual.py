@@ -151,13 +151,29 @@ def parse_question(args: argparse.Namespace):
 
 
 def read_stated(path: Path) -> list:
-  """The findings that a report states as present, by the rules."""
+  """The findings that a report states as present, by the rules; says what is left out of it.
+
+  Raises:
+    ValueError: not text, or no part of it states findings: nobody asked for a healthy image.
+  """
   from cdjax.findings.extract import extract_findings
+  from cdjax.findings.extract.lexicon import get_lexicon
+  from cdjax.findings.extract.sections import read_sections
   try:
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig")
   except UnicodeDecodeError as error:
     raise ValueError(f"--report {path}: not UTF-8 text (byte {error.start})") from error
-  return [finding for finding in extract_findings(text) if finding.status == "present"]
+  if not read_sections(text, get_lexicon().sections):
+    raise ValueError(f"--report {path}: no part of it states findings; it is empty, or all of it "
+                     "is history, indication and the like")
+  found = extract_findings(text)
+  stated = [finding for finding in found if finding.status == "present"]
+  if unsure := dict.fromkeys(f.name for f in found if f.status == "uncertain"):
+    print(f"{path}: left out, since the report is not sure: {', '.join(unsure)}", file=sys.stderr)
+  if not stated:
+    print(f"{path}: states no finding as present; an image without findings is asked for",
+          file=sys.stderr)
+  return stated
 
 
 def list_images(given: list[Path]) -> list[Path]:

@@ -31,6 +31,8 @@ from cdjax.evaluate.verification import (
     verification_auc,
 )
 
+FORMAT = 1   # of a kept result; another number when the same run would give another one
+
 
 def asked_of(findings: FindingsArrays, chosen: list[int]) -> FindingsArrays:
   """Each of the chosen findings in turn, alone, at unknown place and severity: `[N, K]`.

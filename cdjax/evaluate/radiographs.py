@@ -24,7 +24,7 @@ from cdjax.data.source import Split, open_split
 from cdjax.evaluate.answering import Answering
 from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.bootstrap import Statistic, by_patient, divide, interval, mean
-from cdjax.evaluate.full_radiographs import full_radiographs
+from cdjax.evaluate.full_radiographs import FORMAT, full_radiographs
 from cdjax.evaluate.image_metrics import from_model, psnr_statistic, rmse, ssim
 from cdjax.evaluate.long_tail import classification_metrics, tiers
 from cdjax.evaluate.resume import fingerprint_of, resumed, write_json
@@ -160,7 +160,7 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
                            config.evaluate.to_dict(), train.info["fingerprint"], held_out.split,
                            chosen, seed)
 
-  def kept(name: str, compute: Callable[[], dict], *more: str) -> dict:
+  def kept(name: str, compute: Callable[[], dict], *more: str | int) -> dict:
     path = Path(workdir) / f"evaluate-seed{seed}" / f"radiographs-{name}.json"
     return resumed(path, fingerprint_of(depends, *more), compute)
 
@@ -183,7 +183,7 @@ def evaluate_radiographs(trained: Trained, workdir: Path, *, seed: int,
       return {"metrics": found, "left_out": lines}
 
     verifier = "" if subject.verifier_fn is None else stage_fingerprint(workdir, "verifier")
-    found = kept("full", full, verifier)
+    found = kept("full", full, verifier, FORMAT)
     metrics |= found["metrics"]
     left_out += found["left_out"]
   metrics |= {"seed": seed, "split": held_out.split, "machine": jax.devices()[0].device_kind,

@@ -135,7 +135,7 @@ def compare_folders(
     a, b = (sets[kind][1][extractor.name] for kind in ("real", "synthetic"))
     phases[extractor.name] = (
         lambda a=a, b=b, e=extractor: _fidelity(real, synthetic, sets, a, b, e, settings),
-        [prints, _labels(real), _labels(synthetic)])
+        [prints["real"], prints["synthetic"], _labels(real), _labels(synthetic)])
   for kind, folder in (("real", real), ("synthetic", synthetic)):
     phases[f"diversity-{kind}"] = (
         lambda folder=folder, kind=kind: {"metrics": _diversity(
@@ -145,7 +145,7 @@ def compare_folders(
     for extractor in extractors:
       phases[f"privacy-{extractor.name}"] = (
           lambda name=extractor.name: _privacy(folders_of, sets, name, settings),
-          [prints, *([*folder.patient.tolist()] for folder in folders_of.values())])
+          [prints, *(folder.patient.tolist() for folder in folders_of.values())])
   metrics, left_out = {}, _no_groups(real, synthetic)
   if held_out is None:
     left_out.append("privacy/*: needs real images that the generator never saw (--held-out)")

@@ -2,6 +2,8 @@
 
 import pytest
 
+from cdjax.data.manifest import read_manifest
+from cdjax.data.report_records import read_reports
 from cdjax.data.tables import ManifestError, read_csv, read_jsonl, shown_columns
 
 
@@ -63,3 +65,12 @@ def test_a_number_without_end_is_a_bad_line(tmp_path):
   _, raw, problems = read_jsonl(path)
   assert [values["id"] for _, values in raw] == [1, 2]
   assert [problem.row for problem in problems] == [2, 3]
+
+
+@pytest.mark.parametrize("read", [read_reports, read_manifest])
+def test_a_table_without_a_header_keeps_its_text_to_itself(tmp_path, read):
+  path = tmp_path / "t.csv"
+  path.write_text('1,"Left effusion in Mr Secret, aged 70."\n2,No mass.\n')
+  with pytest.raises(ManifestError, match="its columns are 2, not shown") as error:
+    read(path)
+  assert "Secret" not in str(error.value)

@@ -18,12 +18,14 @@ Writes metrics-seedS.json into the workdir and prints a table.
 Two folders need no model: Fréchet and kernel distance, precision, recall, density, coverage and
 diversity, overall and, with manifests, by finding, tier, sex, age, view and site. Any extractor's
 name, the number of images and the resizing are part of each key; a broken image is named and left
-out; interrupted, it goes on where it was.
+out; interrupted, it goes on where it was. With real images that the generator never saw
+(--held-out), copies and the membership of the real ones are measured too.
 
 examples:
   cdjax evaluate --real xrays --synthetic generated
   cdjax evaluate --real xrays --synthetic generated --extractor inception-v3=fid.safetensors \\
     --real-manifest xrays.csv --synthetic-manifest generated.csv --suite full --json fid.json
+  cdjax evaluate --real trained_on --synthetic generated --held-out other_patients
 """
 
 import argparse

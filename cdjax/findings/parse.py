@@ -10,6 +10,7 @@ reports; that is `cdjax.findings.extract`.
 
 import itertools
 import re
+from collections.abc import Mapping
 
 from cdjax.findings.ontology import Tokens, get_ontology, suggestion, tokenize
 from cdjax.findings.types import Finding
@@ -79,7 +80,16 @@ def _split_commas(piece: str) -> list[str]:
 
 def _names(tokens: Tokens) -> tuple[list[str], list[str]]:
   """The findings named in `tokens` (longest spelling first) and the words left over."""
-  phrases = get_ontology().phrases
+  ontology = get_ontology()
+  names, rest = _match(tokens, ontology.phrases)
+  if len(names) > 1:  # "Right hilum nodule": what can be a place is one beside a finding.
+    names, rest = _match(tokens, {phrase: name for phrase, name in ontology.phrases.items()
+                                  if phrase not in ontology.regions})
+  return names, rest
+
+
+def _match(tokens: Tokens, phrases: Mapping[Tokens, str]) -> tuple[list[str], list[str]]:
+  """The names of the longest `phrases` in `tokens`, and the words left over."""
   longest = max(len(phrase) for phrase in phrases)
   names, rest, i = [], [], 0
   while i < len(tokens):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cdjax.findings import Finding, get_ontology, parse_findings, render_findings
 from cdjax.findings.extract import BACKENDS, extract_findings, make_backend
-from cdjax.findings.extract.lexicon import build_lexicon
+from cdjax.findings.extract.lexicon import build_lexicon, get_lexicon
 from cdjax.findings.extract.phrases import Trie, expand
 from cdjax.findings.extract.prompt import read_and_show
 
@@ -202,6 +202,21 @@ def test_a_bad_lexicon_is_refused(change, says):
   change(raw)
   with pytest.raises(ValueError, match=says):
     build_lexicon(raw, get_ontology())
+
+
+def test_places_are_the_same_words_in_prompts_and_reports():
+  ontology = get_ontology()
+  for words, (side, zones) in ontology.regions.items():
+    word = " ".join(words)
+    (read,) = extract_findings(f"{word} nodule")
+    (written,) = parse_findings(f"{word} nodule")
+    assert (written.laterality, written.zones) == (side, zones), word
+    assert read.zones == zones and read.laterality in (side, "bilateral"), word
+  for words, place in get_lexicon().regions.items():
+    if len(words) == 1 and place:
+      (written,) = parse_findings(f"{words[0]} nodule")
+      side = None if place[0] in ("", "plural") else place[0]
+      assert (written.laterality, written.zones) == (side, (place[1],) if place[1] else ()), words
 
 
 def test_backends_are_found_by_name():

@@ -144,3 +144,18 @@ def test_text_means(text, expected):
 def test_text_that_is_refused(text, says):
   with pytest.raises(ValueError, match=f"(?s){says}"):
     parse_findings(text)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+  ("right hilar mass", "right mid mass"),
+  ("right hilum nodule", "right mid nodule"),
+  ("right hilum", "right enlarged hilum"),
+  ("left upper lobe collapse", "left upper atelectasis"),
+  ("bony fracture", "fracture"),
+  ("left pacemaker; ETT; right chest tube", "left support devices; support devices; "
+                                            "right support devices"),
+  ("mediastinal adenopathy", "adenopathy"),
+  ("white-out of the right lung", "right lung opacity"),
+])
+def test_words_of_reports_are_read_in_prompts(text, said):
+  assert render_findings(parse_findings(text)) == said

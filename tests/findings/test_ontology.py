@@ -45,7 +45,8 @@ def test_finding_names_hold_no_word_of_another_meaning():
   regions = set(ontology.regions)
   for phrase in ontology.phrases:
     assert not meaning & set(phrase), phrase
-    assert phrase not in regions and phrase not in ontology.healthy
+    # "Right hilum" is a finding, "right hilum nodule" has it as a place.
+    assert phrase not in regions - {("hilum",)} and phrase not in ontology.healthy
 
 
 def test_relations_are_acyclic_and_transitive():

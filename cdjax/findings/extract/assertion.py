@@ -24,6 +24,9 @@ _PREDICATES = frozenset(("likely", "probable", "possible", "questionable", "susp
                          "uncertain"))
 _FOLLOWING = frozenset(("in", "at", "on", "and", "or", "but", "given", "as", "if", "although",
                         "though", "however", "with", "within", "along", "here"))
+_PAST_TENSE = frozenset(("was", "were", "had", "measured", "showed", "demonstrated", "revealed"))
+_PRESENT_TENSE = frozenset(("is", "are", "has", "have", "now", "again", "remains", "remain",
+                            "today", "currently", "measures"))
 _COORDINATORS = {"or", "nor"}
 _EITHER = (("or", "both"), ("or", "neither"))
 
@@ -107,6 +110,9 @@ def _reaches(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sente
   start, end = cue.end, mention.start
   if start > end or any(start <= stop < end for stop in stops):
     return False
+  if cue.value.where == "past":
+    clause = sentence.words[cue.end:]
+    return not _PRESENT_TENSE.intersection(clause) and bool(_PAST_TENSE.intersection(clause))
   if cue.value.where in ("near", "around"):
     return _near(cue, mention, mentions, sentence, lexicon)
   return not _broken(start, mention, sentence, lexicon)

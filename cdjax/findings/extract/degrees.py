@@ -24,8 +24,8 @@ _THEN = frozenset(("previously", "formerly", "earlier", "before", "initially", "
 _PAST = frozenset(("was", "were"))  # Some write of today in the past tense, too.
 _FILLERS = frozenset(("is", "are", "measures", "measured", "measuring", "at", "about", "it", "to",
                       "approximately", "a", "of", "only", "with"))
-_ENDS = frozenset(("and", "but", "or", "with", "without", "while", "side", "base", "apex", "lung",
-                   "upper", "mid", "lower"))
+_ENDS = frozenset(("and", "but", "or", "with", "without", "while", "side"))
+_PLACES = frozenset(("base", "apex", "lung", "upper", "mid", "lower", "hemithorax"))
 _COMPARATIVES = frozenset(("worse", "better", "more", "less", "greater"))
 
 
@@ -114,10 +114,12 @@ def _side(frame: Frame, hit: Hit, k: int, sides: dict[int, str]) -> str | None:
     return sides.get(at)
   if hit.start < frame.spans[k][1]:
     return None
-  at += words[at:at + 1] in (("on",), ("in",), ("at",))
+  placed = words[at:at + 1] in (("on",), ("in",), ("at",))
+  at += placed
   at += words[at:at + 1] == ("the",)
   # "Mild right-sided loculation" is of another noun.
-  over = (at + 1 >= len(words) or frame.breaks[at + 1] or words[at + 1] in _ENDS)
+  over = (at + 1 >= len(words) or frame.breaks[at + 1] or words[at + 1] in _ENDS
+          or (placed and words[at + 1] in _PLACES))
   return sides.get(at) if over else None
 
 

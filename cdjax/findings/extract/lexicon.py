@@ -18,7 +18,8 @@ class Cue:
     kind: "absent", "resolved", "uncertain", "dropped" (spoken of, not stated), "earlier" (seen on
       an earlier image), "change", "stop" (the reach of other cues ends), "pass" (nothing).
     where: the findings "before" or "after" the cue that it speaks of, or "around" for both; "near"
-      for an adjective, which reaches no further than the list it stands in.
+      for an adjective, which reaches no further than the list it stands in; "past" for what a
+      clause about an earlier image says in the past tense.
     value: of a change: "new", "stable", …
   """
 
@@ -67,9 +68,11 @@ class Lexicon:
   Attributes:
     sections: what their titles say.
     terms: phrase to finding name; "" for words that only look like a finding.
+    signs: phrase to the finding that it is where it is measured and nothing explains it.
     parts: phrase to `PairPart`.
     pair_names: finding name of each pair rule.
     cues: phrase to `Cue`.
+    unpaired: words that part a part from what would be its property.
     stops, changes: more cues, looked up apart because they may lie inside another.
     verdicts: phrases that say of what "neither … nor" names that it changed.
     links: phrases that explain what was named before them by what follows.
@@ -88,8 +91,10 @@ class Lexicon:
 
   sections: Sections
   terms: Trie[str]
+  signs: Trie[str]
   parts: Trie[PairPart]
   pair_names: tuple[str, ...]
+  unpaired: frozenset[str]
   cues: Trie[tuple[Cue, ...]]
   stops: Trie[Cue]
   changes: Trie[Cue]
@@ -129,7 +134,8 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
   """
   pair_names = tuple(pair["name"] for pair in raw["pairs"])
   for name in (*raw["terms"], *pair_names, *raw["sizes_mm"], *raw["descriptive_change"],
-               *raw["not_shared"], *raw["described"], *raw["elsewhere"]):
+               *raw["not_shared"], *raw["described"], *raw["elsewhere"],
+               *raw["signs"]):
     if name not in ontology.findings:
       raise ValueError(f"lexicon: {name!r} is no finding; expected one of "
                        f"{', '.join(ontology.findings)}")
@@ -141,14 +147,17 @@ def build_lexicon(raw: dict, ontology: Ontology) -> Lexicon:
   flat = lambda rows: frozenset(word for phrase in rows for word in expand(phrase)[0])
   return Lexicon(
       sections=_sections(raw["sections"]), terms=Trie(_terms(raw, ontology)),
+      signs=Trie((text, name) for name, texts in raw["signs"].items() for text in texts),
       parts=Trie(_parts(raw).items()), pair_names=pair_names,
+      unpaired=frozenset(raw["unpaired"]),
       cues=Trie(_cues(raw).items()), stops=Trie((text, Cue("stop")) for text in raw["stops"]),
       changes=Trie([*((text, Cue("change", value=change)) for group in ("change", "unresolved")
                       for change, phrases in raw[group].items() for text in phrases),
                     *((text, Cue("pass")) for text in raw["pass_change"])]),
       verdicts=Trie((text, text) for text in raw["neither_change"]),
       links=Trie((text, text) for text in raw["links"]),
-      regions=Trie([*((text, tuple(place)) for text, place in raw["regions"].items()),
+      regions=Trie([*_known_regions(ontology),
+                    *((text, tuple(place)) for text, place in raw["regions"].items()),
                     *((text, None) for text in raw["pass_regions"])]),
       severities=Trie(raw["severity"].items()),
       sizes_mm={name: [tuple(row) for row in rows] for name, rows in raw["sizes_mm"].items()},
@@ -169,6 +178,12 @@ def _sections(raw: dict) -> Sections:
   return Sections(
       inside=re.compile(rf"(?<=[ \t])({'|'.join(inside)})[ \t]*:(?!\d)"),
       **{key: frozenset(titles) for key, titles in raw.items() if key != "inside"})
+
+
+def _known_regions(ontology: Ontology) -> list[tuple[str, tuple[str, str]]]:
+  """The ontology's words of places in the form of the lexicon's, which override them."""
+  return [(" ".join(words), (side or "", zone)) for words, (side, zones) in ontology.regions.items()
+          for zone in zones or ("",)]
 
 
 def _terms(raw: dict, ontology: Ontology) -> list[tuple[str, str]]:
@@ -204,6 +219,7 @@ def _cues(raw: dict) -> dict[str, tuple[Cue, ...]]:
             ("uncertainty", "around", Cue("uncertain", "around")),
             ("dropped", "before", Cue("dropped", "after")),
             ("dropped", "after", Cue("dropped", "before")),
+            ("earlier", "past", Cue("earlier", "past")),
             ("earlier", "before", Cue("earlier", "after")),
             ("earlier", "after", Cue("earlier", "before"))]
   cues: dict[str, tuple[Cue, ...]] = {}

@@ -9,6 +9,10 @@ from cdjax.findings.extract.sentences import Sentence
 
 # "The heart, compared with the earlier image, is again enlarged": words between part and property.
 _MAX_BETWEEN = 7
+_MAX_ADJECTIVES = 3
+_UNITS = frozenset(("mm", "cm"))
+# They leave open what a sign is.
+_OPEN_LINKS = frozenset(("concerning", "suspicious", "worrisome", "which", "differential"))
 _BREAKING = set(",;:()")
 _ARTICLES = frozenset(("a", "an", "the", "another"))
 _NO_NOUN = frozenset(("mm", "cm", "of", "or", "third", "half"))
@@ -41,14 +45,29 @@ def find_mentions(sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
   """The mentions of one sentence, in the order of their words."""
   words = sentence.words
   breaks = [bool(_BREAKING & set(gap)) for gap in sentence.gaps]
-  terms = lexicon.terms.find(words, breaks)
-  taken = {i for hit in terms for i in range(hit.start, hit.end)}
+  signs = lexicon.signs.find(words, breaks)
+  taken = {i for hit in signs for i in range(hit.start, hit.end)}
+  terms = [hit for hit in lexicon.terms.find(words, breaks)
+           if not taken.intersection(range(hit.start, hit.end))]
+  taken.update(i for hit in terms for i in range(hit.start, hit.end))
   found = [Mention(hit.value, hit.start, hit.end) for hit in terms if hit.value]
+  found += _measured(signs, sentence, lexicon, breaks)
   parts = [hit for hit in lexicon.parts.find(words, breaks)
            if not taken.intersection(range(hit.start, hit.end))]
   found += _pairs(parts, terms, sentence, lexicon)
   found += _pronouns(found, sentence, lexicon)
   return sorted(found, key=lambda mention: mention.start)
+
+
+def _measured(signs: list[Hit], sentence: Sentence, lexicon: Lexicon, breaks: list[bool]
+              ) -> list[Mention]:
+  """Signs with a length that nothing explains: "7-mm nodular density", not "from a nipple"."""
+  words = sentence.words
+  links = [link for link in lexicon.links.find(words, breaks)
+           if words[link.start] not in _OPEN_LINKS]
+  return [Mention(hit.value, hit.start, hit.end) for hit in signs
+          if not any(link.start >= hit.end for link in links)
+          and _UNITS & {*words[max(hit.start - 2, 0):hit.start], *words[hit.end:hit.end + 5]}]
 
 
 def _pronouns(found: list[Mention], sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
@@ -83,6 +102,8 @@ def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexi
         continue
       # The nearest part before the property ("the heart is enlarged", also after another property:
       # "upper normal or enlarged"), then the one after it ("enlargement of the heart").
+      if polarity and _of_term(hit, terms, sentence, lexicon):
+        continue
       is_part = lambda other: any(role is None for _, role in other.value.pairs)
       before = next((other for other in reversed(parts[:k]) if is_part(other)), None)
       for other in (*((before,) if before else ()), *parts[k + 1:k + 2]):
@@ -94,6 +115,17 @@ def _pairs(parts: list[Hit], terms: list[Hit], sentence: Sentence, lexicon: Lexi
   return found
 
 
+def _of_term(prop: Hit, terms: list[Hit], sentence: Sentence, lexicon: Lexicon) -> bool:
+  """Whether a property is the adjective of a noun: "heart size is normal with large effusion"."""
+  noun = next((hit for hit in terms if hit.start >= prop.end), None)
+  if noun is None or noun.start - prop.end > _MAX_ADJECTIVES or any(
+      sentence.gaps[prop.end:noun.start + 1]):
+    return False
+  words = sentence.words[prop.end:noun.start]
+  places = lexicon.regions.find(words, [False] * len(words))
+  return sum(hit.end - hit.start for hit in places) == len(words)
+
+
 def _near(prop: Hit, part: Hit, terms: list[Hit], sentence: Sentence, lexicon: Lexicon) -> bool:
   """Whether nothing parts a property from its part."""
   first, second = sorted((prop, part), key=lambda hit: hit.start)
@@ -101,6 +133,8 @@ def _near(prop: Hit, part: Hit, terms: list[Hit], sentence: Sentence, lexicon: L
   joined = "/" in sentence.gaps[second.start]  # "Pleural scarring/thickening".
   if len(between) > _MAX_BETWEEN or (any(hit.start in between for hit in terms) and not joined):
     return False
+  if lexicon.unpaired.intersection(sentence.words[first.end:second.start]):
+    return False  # "Heart size cannot be assessed due to a large effusion."
   if part is second:
     # Before its noun a property stands close: "low lung volumes", "enlargement of the heart".
     return (len(between) <= 2 and not any(sentence.gaps[first.end:second.start + 1])

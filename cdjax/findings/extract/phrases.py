@@ -6,7 +6,7 @@ A `Trie` looks up all of them at once, so the time depends on the text and not o
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -55,6 +55,17 @@ class Trie(Generic[Value]):
         for word in row:
           node = node.setdefault(word, {})
         node[None] = value
+
+  def items(self) -> Iterator[tuple[tuple[str, ...], Value]]:
+    """Every row of words and its value."""
+    nodes = [((), self._root)]
+    while nodes:
+      words, node = nodes.pop()
+      for word, inner in node.items():
+        if word is None:
+          yield words, inner
+        else:
+          nodes.append(((*words, word), inner))
 
   def find(self, words: Sequence[str], breaks: Sequence[bool]) -> list[Hit[Value]]:
     """The phrases in `words` from left to right, longest first, none overlapping.

@@ -193,7 +193,7 @@ def _reaches_back(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention],
       return False
   between = [other for other in mentions if mention.end <= other.start < cue.start]
   if not between:
-    return not any("," in gaps[i] and words[i] in ("there", "this")
+    return not any("," in gaps[i] and words[i] in ("there", "this", "the")
                    for i in range(mention.end, cue.start))
   joined = set(words[mention.end:between[-1].start])
   commas = any("," in gaps[i] for i in range(mention.end, between[0].start + 1))

@@ -64,8 +64,9 @@ def _settle(attributes: Attributes, degrees: Sequence[tuple[Hit, str | None, str
   for hit, side in kept:
     if side:
       attributes.by_side.setdefault(side, hit.value)
-  if attributes.by_side and own is not None:
+  if len(attributes.by_side) > 1 or (attributes.by_side and own is not None):
     attributes.sides |= set(attributes.by_side)
+  if attributes.by_side and own is not None:
     for side in attributes.sides - set(attributes.by_side):
       attributes.by_side[side] = own
   attributes.severity = next(iter(attributes.by_side.values())) if own is None and (
@@ -118,6 +119,9 @@ def _side(frame: Frame, hit: Hit, k: int, sides: dict[int, str]) -> str | None:
   at += placed
   at += words[at:at + 1] == ("the",)
   # "Mild right-sided loculation" is of another noun.
+  if not placed and hit.start > frame.spans[k][1] and hit.start - 1 in sides and (
+      at >= len(words) or frame.breaks[at] or words[at] in _ENDS):
+    return sides[hit.start - 1]  # "Right moderate, left small."
   over = (at + 1 >= len(words) or frame.breaks[at + 1] or words[at + 1] in _ENDS
           or (placed and words[at + 1] in _PLACES))
   return sides.get(at) if over else None

@@ -9,11 +9,12 @@ _WORD = re.compile(r"[a-z]+|\d+")
 # A title ends in a colon and stands at the start of a line or after a full stop. It may have
 # digits, commas and brackets: "CHEST, TWO VIEWS (PA/LAT):".
 _TITLE = re.compile(
-    r"(?P<line>^[ \t*#]*)(?P<first>[A-Za-z][A-Za-z0-9 /&,()#'*+-]{1,60}?)[ \t*]*:(?!\d)"
+    r"^[ \t*#]*(?P<first>[A-Za-z][A-Za-z0-9 /&,()#'*+-]{1,60}?)[ \t*]*:(?!\d)"
     r"|(?<=[.?!;])[ \t]*(?P<later>[A-Za-z][A-Za-z0-9 /&,()#'*+-]{1,60}?)[ \t*]*:(?!\d)"
     r"|^[ \t*#]*(?P<bare>[A-Z][A-Z /&]{2,40}?)[ \t*\r]*$", re.MULTILINE)
 # Longer rows of words before a colon are a sentence.
 _MAX_TITLE_WORDS = 8
+_SAID = re.compile(r"\S")
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
 # What a title says of the text behind it.
 _READ, _PRIVATE, _BRIEF = "read", "private", "brief"
@@ -30,9 +31,9 @@ def read_sections(text: str, titles: Sections) -> list[tuple[int, int]]:
   spans, start, reading = [], 0, _READ
   for begin, end, kind in (*_titles(text, titles), (len(text), len(text), None)):
     if reading == _BRIEF:
-      content = next((m.start() for m in _EMPTY_LINE.finditer(text, start, begin)
-                      if text[start:m.start()].strip()), None)
-      start, reading = (start, reading) if content is None else (content, _READ)
+      said = _SAID.search(text, start, begin)
+      if said and (over := _EMPTY_LINE.search(text, said.start(), begin)):
+        start, reading = over.start(), _READ
     if reading == _READ:
       spans.append((start, begin))
     start, reading = end, kind

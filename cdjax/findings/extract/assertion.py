@@ -27,6 +27,8 @@ _FOLLOWING = frozenset(("in", "at", "on", "and", "or", "but", "given", "as", "if
 _PAST_TENSE = frozenset(("was", "were", "had", "measured", "showed", "demonstrated", "revealed"))
 _PRESENT_TENSE = frozenset(("is", "are", "has", "have", "now", "again", "remains", "remain",
                             "today", "currently", "measures"))
+_MAX_ABSENT_WORDS = 2
+_PRIOR = frozenset(("prior", "previous", "earlier", "last", "preceding", "recent", "outside"))
 _COORDINATORS = {"or", "nor"}
 _EITHER = (("or", "both"), ("or", "neither"))
 
@@ -102,6 +104,7 @@ def _doubt_after_denial(mention: Mention, reaching: Sequence[Hit[Cue]]) -> bool:
 def _reaches(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence: Sentence,
              stops: Sequence[int], lexicon: Lexicon) -> bool:
   """Whether a cue speaks of a mention."""
+  words = sentence.words
   if cue.value.where == "before" or (cue.value.where == "around" and mention.end <= cue.start):
     start, end = mention.end, cue.start
     if start > end or any(start <= stop < end for stop in stops):
@@ -110,8 +113,11 @@ def _reaches(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sente
   start, end = cue.end, mention.start
   if start > end or any(start <= stop < end for stop in stops):
     return False
+  if cue.value.kind == EARLIER and words[cue.start] in ("which", "that") and not (
+      _PRIOR.intersection(words[:cue.start])):
+    return False
   if cue.value.where == "past":
-    clause = sentence.words[cue.end:]
+    clause = words[cue.end:]
     return not _PRESENT_TENSE.intersection(clause) and bool(_PAST_TENSE.intersection(clause))
   if cue.value.where in ("near", "around"):
     return _near(cue, mention, mentions, sentence, lexicon)
@@ -129,8 +135,10 @@ def _near(cue: Hit[Cue], mention: Mention, mentions: Sequence[Mention], sentence
     gaps = sentence.gaps[at + (at == cue.end):other.start + 1]
     if at == cue.end:
       # "Probable small, loculated effusion" goes on over the comma between adjectives.
-      if cue.value.kind == ABSENT and sentence.gaps[at:at + 1] not in (("",), ()):
-        return False  # "Effusion absent, small nodule."
+      # "Effusion absent, small nodule"; "absent markings lateral to a pneumothorax".
+      if cue.value.kind == ABSENT and (len(between) > _MAX_ABSENT_WORDS or any(
+          sentence.gaps[at:other.start + 1])):
+        return False
       if {"and", "with"} & set(between) or (
           any("," in gap for gap in gaps) and lexicon.verbs & set(between)):
         return False

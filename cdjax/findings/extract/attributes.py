@@ -22,7 +22,7 @@ def attach(sentence: Sentence, mentions: Sequence[Mention], lexicon: Lexicon,
     earlier: of the last finding of the sentence before, whose place "this may be …" takes over.
   """
   frame = make_frame(sentence, mentions, lexicon)
-  result = [Attributes(first=span[0] if mention.noun is None else mention.noun, last=span[1])
+  result = [Attributes(first=span[0] if mention.noun in (None, -1) else mention.noun, last=span[1])
             for mention, span in zip(mentions, frame.spans, strict=True)]
   attach_places(frame, result)
   attach_degrees(frame, result)

@@ -30,7 +30,8 @@ class Mention:
     start, end: its words [start, end); for a pair those of the property, which cues speak of.
     part: words [start, end) of the part of a pair, or None.
     denied: the property says that there is no such finding ("normal").
-    noun: the first word of the mention that this one stands for ("a small one"), or None.
+    noun: the first word of the mention that this one stands for ("a small one"), -1 where it is in
+      the sentence before, or None.
   """
 
   name: str
@@ -41,8 +42,15 @@ class Mention:
   noun: int | None = None
 
 
-def find_mentions(sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
-  """The mentions of one sentence, in the order of their words."""
+def find_mentions(sentence: Sentence, lexicon: Lexicon, earlier: str | None = None
+                  ) -> list[Mention]:
+  """The mentions of one sentence, in the order of their words.
+
+  Args:
+    sentence: its words.
+    lexicon: the phrases.
+    earlier: the last finding that the sentence before names, if any.
+  """
   words = sentence.words
   breaks = [bool(_BREAKING & set(gap)) for gap in sentence.gaps]
   signs = lexicon.signs.find(words, breaks)
@@ -55,7 +63,7 @@ def find_mentions(sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
   parts = [hit for hit in lexicon.parts.find(words, breaks)
            if not taken.intersection(range(hit.start, hit.end))]
   found += _pairs(parts, terms, sentence, lexicon)
-  found += _pronouns(found, sentence, lexicon)
+  found += _pronouns(found, sentence, lexicon, earlier)
   return sorted(found, key=lambda mention: mention.start)
 
 
@@ -70,7 +78,8 @@ def _measured(signs: list[Hit], sentence: Sentence, lexicon: Lexicon, breaks: li
           and _UNITS & {*words[max(hit.start - 2, 0):hit.start], *words[hit.end:hit.end + 5]}]
 
 
-def _pronouns(found: list[Mention], sentence: Sentence, lexicon: Lexicon) -> list[Mention]:
+def _pronouns(found: list[Mention], sentence: Sentence, lexicon: Lexicon, earlier: str | None
+              ) -> list[Mention]:
   """What stands for the noun before it: "a small one", "and the right is large"."""
   words, gaps = sentence.words, sentence.gaps
   result = []
@@ -78,15 +87,17 @@ def _pronouns(found: list[Mention], sentence: Sentence, lexicon: Lexicon) -> lis
     if word in ("one", "ones"):
       stands = _ARTICLES.intersection(words[max(i - 3, 0):i]) and not (
           i + 1 < len(words) and (words[i + 1] in _NO_NOUN or words[i + 1][0].isdigit()))
-    elif word in SIDES and i >= 2 and words[i - 1] == "the":
-      begins = words[i - 2] in _CLAUSES or "," in gaps[i - 1]
+    elif word in SIDES and i and words[i - 1] == "the":
+      begins = i == 1 or words[i - 2] in _CLAUSES or "," in gaps[i - 1]
       after = words[i + 1:i + 5]
       stands = (begins and lexicon.verbs.intersection(after[:1])
                 and not WELL.intersection(after))
     else:
       continue
     nouns = [mention for mention in found if mention.end <= i and not mention.denied]
-    if stands and nouns:
+    if stands and not nouns and earlier:
+      result.append(Mention(earlier, i, i + 1, noun=-1))
+    elif stands and nouns:
       noun = max(nouns, key=lambda mention: mention.start)
       result.append(Mention(noun.name, i, i + 1, noun=noun.start))
   return result

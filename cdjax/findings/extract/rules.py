@@ -31,10 +31,11 @@ def extract_findings(report: str) -> list[Finding]:
   lexicon = get_lexicon()
   statements = []
   for section in read_sections(report, lexicon.sections):
-    earlier = None
+    earlier, noun = None, None
     for sentence in read_sentences(report, *section, lexicon.open_words):
-      mentions = find_mentions(sentence, lexicon)
+      mentions = find_mentions(sentence, lexicon, noun and noun[0])
       if not mentions:
+        noun = None
         continue
       attributes = attach(sentence, mentions, lexicon, earlier)
       for mention, said, (status, cues) in zip(
@@ -45,10 +46,13 @@ def extract_findings(report: str) -> list[Finding]:
         status = PRESENT if status == EARLIER else status
         for cue in cues:
           said.used(cue.start, cue.end)
+        begin = noun[1] if noun and mention.noun == -1 else sentence.spans[said.first][0]
         statements += _statements(mention.name, status, said, (
-            sentence.spans[said.first][0], sentence.spans[said.last - 1][1]))
+            begin, sentence.spans[said.last - 1][1]))
         if said.placed and status in ("present", "uncertain"):
           earlier = said
+      named = next((m for m in reversed(mentions) if not m.denied and m.noun != -1), None)
+      noun = named and (named.name, sentence.spans[named.start][0])
   return merge(statements, lexicon)
 
 

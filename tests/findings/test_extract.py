@@ -69,7 +69,7 @@ def test_only_sections_that_state_findings_are_read(report, said):
   "Indication", "CLINICAL INDICATION", "History of present illness", "PERTINENT HISTORY",
   "Chief complaint", "Reason for consultation", "REQUEST", "Presenting symptoms", "Clinical notes",
   "Clinical findings", "PATIENT NAME", "Referring physician", "Admitting diagnosis", "Requested by",
-  "Electronically signed by"])
+  "Electronically signed by", "PMH", "PSH", "Meds", "Age", "Mechanism of injury", "ICD-10"])
 @pytest.mark.parametrize("before", ["", "COMPARISON: None.\n\n", "LUNGS: Clear. ",
                                     "TECHNIQUE: AP.\n\nCHEST: Clear.\n"])
 def test_a_history_is_not_shown_wherever_it_stands(title, before):

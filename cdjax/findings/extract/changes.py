@@ -13,6 +13,8 @@ _DENIALS = frozenset(("no", "not", "without"))
 # Their subject is all of a list: "the effusion and the atelectasis are unchanged".
 _PLURALS = frozenset(("are", "have", "were", "remain", "appear", "look"))
 _MAX_LIST_WORDS = 6
+# "Increased markings" may be compared with what is normal, these only with an earlier image.
+_COMPARING = ("improv", "worsen", "progress", "clear", "resolv")
 
 
 def neither_changed(sentence: Sentence, lexicon: Lexicon) -> tuple[int, int, int] | None:
@@ -63,8 +65,9 @@ def _owner(frame: Frame, hit: Hit) -> int | None:
   mention, (start, end) = frame.mentions[k], frame.spans[k]
   if mention.start <= hit.start < mention.end:
     return None
-  if (hit.end <= start and "interval" not in words[:hit.end]
-      and describes(mention, hit.value.value, frame.lexicon)):
+  compares = ("interval" in words[:hit.end] or words[hit.end - 1] in ("in", "of")
+              or words[hit.start].startswith(_COMPARING))
+  if (hit.end <= start and not compares and describes(mention, hit.value.value, frame.lexicon)):
     return None
   between = range(hit.end, start) if hit.end <= start else range(end, hit.start)
   # "Markings are increased, which may be edema"; "enlarged but stable" is one statement.

@@ -21,6 +21,7 @@ _MAX_DEGREE_WORDS = 6
 _NOW = frozenset(("now", "currently", "presently", "today", "become", "became"))
 _THEN = frozenset(("previously", "formerly", "earlier", "before", "initially", "originally",
                    "compared"))
+_TOWARDS = frozenset(("up", "down", "increased", "decreased", "grown"))
 _PAST = frozenset(("was", "were"))  # Some write of today in the past tense, too.
 _FILLERS = frozenset(("is", "are", "measures", "measured", "measuring", "at", "about", "it", "to",
                       "approximately", "a", "of", "only", "with"))
@@ -148,7 +149,8 @@ def when(words: Sequence[str], gaps: Sequence[str], start: int, end: int) -> str
   for i in range(start - 1, max(start - 5, -1), -1):
     if words[i] in _NOW:
       return "now"
-    if words[i] in _THEN or (words[i] == "from" and "to" in words[end:end + 1]):
+    if words[i] in _THEN or (words[i] == "from" and (
+        "to" in words[end:end + 1] or _TOWARDS.intersection(words[max(i - 1, 0):i]))):
       return "then"
     if words[i] in _PAST:
       past = "past"
@@ -188,8 +190,8 @@ def attach_sizes(frame: Frame, result: list[Attributes]) -> None:
     while j >= 1 and words[j - 1][0].isdigit() and gaps[j] in ("-", "–"):
       j -= 1
     # "From 15 to 8 mm": the last is what it is.
-    numbers = words[i - 1:i] if words[j - 1:j] == ("from",) else words[j:i]
-    size = max(float(w) for w in numbers if w[0].isdigit()) * _UNITS[word]
+    j = i - 1 if words[j - 1:j] == ("from",) and "to" in words[j:i] else j
+    size = max(float(w) for w in words[j:i] if w[0].isdigit()) * _UNITS[word]
     k = frame.owner(j, i + 1)
     if k is not None and 0 < size <= 1000:
       said[k].append((size, when(words, gaps, j, i + 1), (j, i + 1)))

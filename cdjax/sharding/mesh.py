@@ -51,11 +51,14 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
   shape, types = mesh_shape(sizes, len(devices)), (AxisType.Auto,) * len(AXES)
   slices = len({getattr(device, "slice_index", 0) for device in devices})
   if slices == 1:
-    return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
+    # A torus like 8 × 8 × 8 has no axes that make 16: one of them is split.
+    return Mesh(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES,
+                axis_types=types)
   if shape[0] % slices:
     raise ValueError(f"mesh data={shape[0]} over {slices} slices; expected a multiple of {slices}")
   inside = (shape[0] // slices, *shape[1:])
-  return Mesh(mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1), devices=devices), AXES,
+  return Mesh(mesh_utils.create_hybrid_device_mesh(
+      inside, (slices, 1, 1), devices=devices, allow_split_physical_axes=True), AXES,
               axis_types=types)
 
 

@@ -76,3 +76,9 @@ def test_slices_are_replicas():
   devices = [SimpleNamespace(slice_index=i // 4, platform="tpu", id=i) for i in range(8)]
   with pytest.raises(ValueError, match=r"data=1 over 2 slices; expected a multiple of 2"):
     make_mesh({"data": 1, "fsdp": 8, "tensor": 1}, devices)
+
+
+def test_an_axis_of_the_torus_is_split_where_none_fits():
+  pytest.importorskip("libtpu", reason="libtpu is not installed")
+  topology = describe_topology("v5p:8x8x8", 1)
+  assert make_mesh({"data": -1, "fsdp": 16, "tensor": 1}, topology.devices).shape["data"] == 32

@@ -31,7 +31,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from cdjax.cli.folders import add_folder_arguments, run_folders
+from cdjax.cli.folders import add_folder_arguments, given_folder_arguments, run_folders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,11 @@ def run(args: argparse.Namespace) -> int:
   if (args.real is None) != (args.synthetic is None):
     raise ValueError("--real and --synthetic: expected both or neither")
   if args.real is not None:
+    if args.interventions is not None:
+      raise ValueError("--interventions: two folders are asked no questions")
     return run_folders(args)
+  if unread := given_folder_arguments(args):
+    raise ValueError(f"{unread[0]} is of two folders: expected --real DIR --synthetic DIR with it")
   if args.workdir is None or args.seed is None:
     raise ValueError("expected --workdir DIR --seed S, or --real DIR --synthetic DIR")
   return run_workdir(args)

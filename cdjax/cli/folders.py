@@ -43,6 +43,14 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
                      "(default: %(default)s)")
 
 
+def given_folder_arguments(args: argparse.Namespace) -> list[str]:
+  """The options of `add_folder_arguments` that have another value than by default."""
+  parser = argparse.ArgumentParser()
+  add_folder_arguments(parser)
+  return [f"--{name.replace('_', '-')}" for name, default in vars(parser.parse_args([])).items()
+          if getattr(args, name) != default]
+
+
 def _pair(text: str) -> tuple[str, str]:
   name, equals, value = text.partition("=")
   if not (name and equals and value):

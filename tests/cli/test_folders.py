@@ -374,3 +374,7 @@ def test_wrong_usage_is_one_line(pair, capsys):
   assert code == 1 and "extractor='vgg'; expected one of" in said
   assert wrong("--real", pair[0], "--synthetic", pair[1], "--shard", "3/3")[0] == 2
   assert wrong("--seed", "1")[1].startswith("cdjax: error: expected --workdir DIR --seed S")
+  code, said = wrong("--workdir", "run", "--seed", "1", "--held-out", pair[0])
+  assert code == 1 and "--held-out is of two folders" in said
+  code, said = wrong("--real", pair[0], "--synthetic", pair[1], "--interventions", "4")
+  assert code == 1 and "no questions" in said

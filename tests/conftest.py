@@ -12,6 +12,8 @@ tests train or ask the same toys anew. Values that are set already stay:
 
 import os
 
+from cdjax.cli.environment import configure_jax
+
 # Beside each other, two jax programs that spread over the same cores run at a fifth of their speed:
 # each of pytest-xdist's workers has its own. Before jax is imported: it counts the cores then.
 worker = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -19,8 +21,6 @@ if worker and hasattr(os, "sched_setaffinity"):
   cores = sorted(os.sched_getaffinity(0))
   count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
   os.sched_setaffinity(0, cores[int(worker.removeprefix("gw"))::count] or cores)
-
-from cdjax.cli.environment import configure_jax
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -222,7 +222,8 @@ def read_phrases(config: ConfigDict) -> tuple[PhraseTable | None, TextEncoder | 
     raise ValueError(f"text={config.text!r}; expected 'findings_tokens' or one of "
                      + ", ".join(f"'{name}:FOLDER-OR-PACKAGE'" for name in FAMILIES))
   encoder = load_text_encoder(kind, place)
-  return make_table(config.data.vocabulary, encoder, config.diffusion.condition.text_length), encoder
+  table = make_table(config.data.vocabulary, encoder, config.diffusion.condition.text_length)
+  return table, encoder
 
 
 def run_classifier(config: ConfigDict, workdir: Path, **options) -> PyTree:

@@ -50,6 +50,7 @@ def get_config(arg: str = "findings"):
   c.judge.num_images = 24000
   c.judge.severity_sigma = 0.1
   c.autoencoder.eval_every = 0
+  c.diffusion.num_train_steps = 1200   # with 600, `report` falls short in severity
   c.diffusion.eval_every = 0
   c.evaluate.phases = ("counterfactual", "severity", "multi")
   c.evaluate.interventions = 256

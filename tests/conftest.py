@@ -12,10 +12,12 @@ tests train or ask the same toys anew. Values that are set already stay:
 
 import os
 
+import pytest
+
 from cdjax.cli.environment import configure_jax
 
-# Beside each other, two jax programs that spread over the same cores run at a fifth of their speed:
-# each of pytest-xdist's workers has its own. Before jax is imported: it counts the cores then.
+# Two jax programs that spread over the same cores hinder each other: each of pytest-xdist's workers
+# has its own. Before jax is imported: it counts the cores then.
 worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 if worker and hasattr(os, "sched_setaffinity"):
   cores = sorted(os.sched_getaffinity(0))
@@ -25,3 +27,12 @@ if worker and hasattr(os, "sched_setaffinity"):
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 configure_jax()
+
+
+@pytest.hookimpl(tryfirst=True)   # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+  """A file's tests run in one process, those of all files that ask `tiny_workdir` in one as well."""
+  asking = {item.path for item in items if "tiny_workdir" in item.fixturenames}
+  for item in items:
+    group = "tiny_workdir" if item.path in asking else str(item.path)
+    item.add_marker(pytest.mark.xdist_group(group))

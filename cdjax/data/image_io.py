@@ -135,7 +135,7 @@ def fit_square(image: np.ndarray, resolution: int, fit: str) -> np.ndarray:
   """Makes an image square without changing its proportions, then resizes it with antialiasing.
 
   Args:
-    image: `[H, W]` float32 in [0, 1], or uint8: four times as fast.
+    image: `[H, W]` float32 in [0, 1], or uint8, which is faster.
     resolution: side of the result.
     fit: "crop" or "pad".
 

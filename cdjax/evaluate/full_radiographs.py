@@ -16,12 +16,10 @@ from cdjax.evaluate.identity import identity_statistics
 from cdjax.evaluate.image_metrics import from_model, to_model
 from cdjax.evaluate.manifold import NEIGHBOURS
 from cdjax.evaluate.privacy import (
-    COMPARED,
-    COMPARED_PIXELS,
     QUANTILE,
+    compared_rows,
     half_of_patients,
     privacy_metrics,
-    some_rows,
 )
 from cdjax.evaluate.subject import Subject
 from cdjax.evaluate.verification import (
@@ -143,8 +141,7 @@ def full_radiographs(
     left_out.append(f"fidelity/*: {len(some)} images are asked, {(~asked).sum()} are not; expected "
                     f"more than {NEIGHBOURS} each")
 
-  most = max(min(COMPARED, COMPARED_PIXELS // x.shape[-1]**2), c.probe_images)
-  train_rows = some_rows(len(train), most, seed=seed)
+  train_rows = compared_rows(len(train), x.shape[-1], least=c.probe_images, seed=seed)
   if len(train_rows) < len(train):
     left_out.append(f"privacy/*: compared with {len(train_rows)} random training images of "
                     f"{len(train)}")

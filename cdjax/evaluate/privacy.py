@@ -49,6 +49,13 @@ def half_of_patients(patient: Array, *, seed: int) -> np.ndarray:
   return half[rows]
 
 
+def compared_rows(total: int, side: int, *, least: int, seed: int) -> np.ndarray:
+  """`[M]` int, rising: which of `total` training images of `side` pixels copies are looked for
+  among; `least` of them if there are so many.
+  """
+  return some_rows(total, max(min(COMPARED, COMPARED_PIXELS // side**2), least), seed=seed)
+
+
 def some_rows(total: int, most: int, *, seed: int) -> np.ndarray:
   """`[min(total, most)]` int, rising: which of `total` rows are used, each equally likely."""
   return np.sort(np.random.default_rng(seed).permutation(total)[:most])

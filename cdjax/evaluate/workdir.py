@@ -21,7 +21,7 @@ from cdjax.evaluate.batching import map_batches
 from cdjax.evaluate.features import classifier_extractor
 from cdjax.evaluate.image_metrics import to_model
 from cdjax.evaluate.phases import TrainStudies
-from cdjax.evaluate.privacy import COMPARED, COMPARED_PIXELS, some_rows
+from cdjax.evaluate.privacy import compared_rows
 from cdjax.evaluate.questions import head, make_questions
 from cdjax.evaluate.rendering import Causes
 from cdjax.evaluate.resume import fingerprint_of
@@ -85,8 +85,8 @@ def evaluate_workdir(trained: Trained, workdir: Path, *, seed: int,
   if suite == "full":
     subject = with_identity(subject, trained, workdir)
     verifier = stage_fingerprint(workdir, "verifier")
-    most = min(COMPARED, COMPARED_PIXELS // source.resolution**2)
-    compared = studies(some_rows(len(source), max(most, config.evaluate.probe_images), seed=seed))
+    compared = studies(compared_rows(len(source), source.resolution,
+                                     least=config.evaluate.probe_images, seed=seed))
   return evaluate_phantom(
       subject, config=config, seed=seed,
       train_studies=studies(np.arange(min(len(source), config.evaluate.probe_images))),

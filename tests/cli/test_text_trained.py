@@ -1,6 +1,5 @@
 """A text encoder that learns with the diffusion, and the words that it leaves."""
 
-import shutil
 from pathlib import Path
 
 import flax.linen as nn
@@ -84,7 +83,6 @@ def test_it_learns_and_its_words_are_kept(config, tiny_workdir, tmp_path):
   STAGES["diffusion"](config, tmp_path / "learnt")
   again = load_table(tmp_path / "learnt" / "diffusion" / WORDS_FILE)
   np.testing.assert_array_equal(again.states, learnt.states)
-  shutil.rmtree(tmp_path / "learnt")
 
 
 def test_there_must_be_an_encoder(config, tiny_workdir, tmp_path):

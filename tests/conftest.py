@@ -31,7 +31,7 @@ configure_jax()
 
 @pytest.hookimpl(tryfirst=True)   # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-  """A file's tests run in one process, those of all files that ask `tiny_workdir` in one as well."""
+  """A file's tests run in one process, those of files that ask `tiny_workdir` in one as well."""
   asking = {item.path for item in items if "tiny_workdir" in item.fixturenames}
   for item in items:
     group = "tiny_workdir" if item.path in asking else str(item.path)

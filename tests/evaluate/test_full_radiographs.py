@@ -8,7 +8,7 @@ import pytest
 from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
 from cdjax.data.source import Index
-from cdjax.evaluate import full_radiographs as full_radiographs_module
+from cdjax.evaluate import privacy as privacy_module
 from cdjax.evaluate.full_radiographs import full_radiographs
 from cdjax.evaluate.privacy import half_of_patients, some_rows
 from cdjax.evaluate.subject import Subject
@@ -92,7 +92,7 @@ def test_a_patients_images_are_in_one_half():
 
 
 def test_what_is_not_looked_at_is_said(monkeypatch):
-  monkeypatch.setattr(full_radiographs_module, "COMPARED", 20)
+  monkeypatch.setattr(privacy_module, "COMPARED", 20)
   metrics, left_out = measure(Pictures(4, 1), Pictures(30, 2), probe_images=20)
   assert metrics["privacy/compared"] == {"value": 20, "low": None, "high": None, "n": 60}
   assert left_out == ["fidelity/*: 4 images are asked, 4 are not; expected more than 5 each",

@@ -33,6 +33,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "norm": (),                  # biases, scales and other vectors
 }
 
+# Axes of parameters that take "fsdp" where no other axis of the parameter can: the output of a
+# kernel whose input does not divide, a bias of every place of a feature map.
+SPARE = ("conv_out", "mlp", "heads", "norm")
+
 # A parameter smaller than this is replicated: gathering it costs more than keeping it.
 MIN_SHARDED_BYTES = 64 * 1024
 
@@ -42,7 +46,8 @@ def resolve_spec(names: Sequence[str | None], shape: Sequence[int],
   """The PartitionSpec of an array whose axes have these logical names.
 
   An axis takes the mesh axes of its rule that no earlier axis of the array has taken, as many
-  of them, in order, as divide its size; none: the axis is replicated.
+  of them, in order, as divide its size; none: the axis is replicated. Then, where "fsdp" is still
+  free, the last axis in `SPARE` whose size it divides takes it too.
 
   Args:
     names: a logical name, or None, for each axis.
@@ -55,20 +60,30 @@ def resolve_spec(names: Sequence[str | None], shape: Sequence[int],
   if len(names) != len(shape):
     raise ValueError(f"axis names {tuple(names)} for an array of shape {tuple(shape)}; "
                      f"expected {len(shape)} names")
-  used: set[str] = set()
-  spec = []
-  for name, size in zip(names, shape, strict=True):
+  for name in names:
     if name is not None and name not in RULES:
       raise ValueError(f"logical axis {name!r}; expected one of {sorted(RULES)} "
                        f"(the table is cdjax.sharding.logical.RULES)")
-    taken, parts = [], 1
-    for axis in RULES[name] if name is not None else ():
-      if axis in used or size % (parts * mesh.shape[axis]):
+  used: set[str] = set()
+  taken: list[list[str]] = [[] for _ in names]
+  left = list(shape)
+
+  def take(i: int, axis: str) -> bool:
+    if axis in used or left[i] % mesh.shape[axis]:
+      return False
+    used.add(axis)
+    taken[i].append(axis)
+    left[i] //= mesh.shape[axis]
+    return True
+
+  for i, name in enumerate(names):
+    for axis in RULES.get(name, ()):
+      if not take(i, axis):
         break
-      taken.append(axis)
-      parts *= mesh.shape[axis]
-    used.update(taken)
-    spec.append(tuple(taken) if len(taken) > 1 else taken[0] if taken else None)
+  for i in reversed(range(len(names))):
+    if names[i] in SPARE and take(i, "fsdp"):
+      break
+  spec = [tuple(axes) if len(axes) > 1 else axes[0] if axes else None for axes in taken]
   while spec and spec[-1] is None:
     spec.pop()
   return PartitionSpec(*spec)

@@ -81,8 +81,21 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
   return NamedSharding(mesh, spec)
 
 
+def shares_rows(processes: np.ndarray) -> bool:
+  """Whether some processes need the same rows of a batch: an axis tensor that goes over hosts.
+
+  Args:
+    processes: of every device, by the mesh's axes `[data, fsdp, tensor]`.
+  """
+  parts = processes.reshape(-1, processes.shape[-1])   # every part of a batch is on a row
+  return bool((parts != parts[:, :1]).any())
+
+
 def to_global(batch: PyTree, sharding: NamedSharding) -> PyTree:
   """Puts this process's part of a batch on its devices; an explicit transfer.
+
+  Every process reads other rows, whatever the mesh. Where the devices of several processes need
+  the same rows, the processes exchange them over the devices' links; all must call it then.
 
   Args:
     batch: NumPy arrays `[B / processes, ...]`.
@@ -92,10 +105,24 @@ def to_global(batch: PyTree, sharding: NamedSharding) -> PyTree:
     Global arrays `[B, ...]`.
   """
   processes = 1 if sharding.spec == PartitionSpec() else jax.process_count()
+  read = sharding
+  if processes > 1:
+    devices = sharding.mesh.devices
+    of_device = np.vectorize(lambda device: device.process_index, otypes=[int])(devices)
+    if shares_rows(of_device):
+      read = _by_process(devices.ravel(), of_device.ravel())
 
   def one(leaf):
     leaf = np.asarray(leaf)
     shape = (leaf.shape[0] * processes, *leaf.shape[1:])
-    return jax.make_array_from_process_local_data(sharding, leaf, shape)
+    array = jax.make_array_from_process_local_data(read, leaf, shape)
+    return array if read is sharding else jax.device_put(array, sharding)
 
   return jax.tree.map(one, batch)
+
+
+def _by_process(devices: np.ndarray, processes: np.ndarray) -> NamedSharding:
+  """Rows over processes, in their order; all devices of a process have its rows."""
+  order = np.argsort(processes, kind="stable")
+  mesh = Mesh(devices[order].reshape(jax.process_count(), -1), ("process", "device"))
+  return NamedSharding(mesh, PartitionSpec("process"))

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
@@ -10,7 +11,12 @@ from jax.sharding import PartitionSpec as P
 
 from cdjax.sharding.logical import MIN_SHARDED_BYTES, constrain, resolve_spec
 from cdjax.sharding.mesh import AXES
-from cdjax.sharding.partition import batch_sharding, optimizer_shardings, param_shardings
+from cdjax.sharding.partition import (
+    batch_sharding,
+    optimizer_shardings,
+    param_shardings,
+    shares_rows,
+)
 
 
 def abstract_mesh(data, fsdp, tensor):
@@ -23,15 +29,21 @@ CONV = ("conv_h", "conv_w", "conv_in", "conv_out")
 
 @pytest.mark.parametrize("names, shape, spec", [
     (CONV, (3, 3, 64, 128), P(None, None, "fsdp", "tensor")),
-    (CONV, (3, 3, 1, 128), P(None, None, None, "tensor")),  # one grey channel
+    (CONV, (3, 3, 1, 128), P(None, None, None, ("tensor", "fsdp"))),  # one grey channel
+    (CONV, (3, 3, 1, 12), P(None, None, None, "tensor")),   # 12 = 2 * 6: fsdp does not divide
+    (CONV, (3, 3, 1, 1), P()),
     (CONV, (3, 3, 64, 1), P(None, None, "fsdp")),
     (("embed", "mlp"), (64, 256), P("fsdp", "tensor")),
     (("mlp", "embed"), (256, 64), P("tensor", "fsdp")),
     (("embed", "heads"), (64, 64), P("fsdp", "tensor")),
     (("embed", "mlp"), (14, 255), P()),                     # 14 findings, odd width
-    (("norm",), (4096,), P()),
+    (("mlp", "embed"), (256, 6), P(("tensor", "fsdp"))),
+    (("norm",), (4096,), P("fsdp")),
+    (("height", "width", "norm"), (64, 64, 24), P(None, None, "fsdp")),   # a bias of every place
+    (("norm", "embed"), (40, 768), P(None, "fsdp")),        # a table: its rows only if need be
+    (("norm", "embed"), (40, 255), P("fsdp")),
     (("embed", "embed"), (64, 64), P("fsdp")),              # a mesh axis is used once
-    ((None, "mlp"), (64, 64), P(None, "tensor")),
+    ((None, "mlp"), (64, 64), P(None, ("tensor", "fsdp"))),
     (("batch", "height", "width", "channels"), (16, 8, 8, 4), P(("data", "fsdp"))),
     (("batch",), (6,), P("data")),                          # 6 = 2 * 3: fsdp does not divide
     (("batch",), (5,), P()),
@@ -81,6 +93,18 @@ def test_batches_go_over_data_and_fsdp():
   assert batch_sharding(MESH, 16).spec == P(("data", "fsdp"))
   assert batch_sharding(MESH, 6).spec == P("data")
   assert batch_sharding(abstract_mesh(1, 1, 1), 5).spec == P(("data", "fsdp"))
+
+
+@pytest.mark.parametrize("processes, shared", [
+    ([[[0]], [[0]], [[1]], [[1]]], False),         # 4x1x1
+    ([[[0], [0]], [[1], [1]]], False),             # 2x2x1
+    ([[[0, 0]], [[1, 1]]], False),                 # 2x1x2
+    ([[[0, 1]], [[0, 1]]], True),                  # 2x1x2, the axis tensor over hosts
+    ([[[0, 0, 1, 1]]], True),                      # 1x1x4
+    ([[[0, 0]], [[0, 1]], [[1, 1]]], True),        # 3x1x2: the middle part is of both
+])
+def test_processes_share_rows_where_the_axis_tensor_goes_over_them(processes, shared):
+  assert shares_rows(np.array(processes)) == shared
 
 
 def test_activations_are_constrained_on_a_mesh_only():

@@ -10,16 +10,16 @@ import sys
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cdjax.core.config import load_config
 from cdjax.core.rng import stream
 from cdjax.core.trees import named_leaves
-from cdjax.sharding.cost import program_cost
-from cdjax.sharding.hlo import parse_module
+from cdjax.sharding.hlo import parse_module, replica_groups
 from cdjax.sharding.hosts import initialize_distributed
-from cdjax.sharding.logical import MIN_SHARDED_BYTES, RULES
+from cdjax.sharding.logical import MIN_SHARDED_BYTES, RULES, SPARE, resolve_spec
 from cdjax.sharding.mesh import AXES, make_mesh, replicated
-from cdjax.sharding.partition import batch_sharding
+from cdjax.sharding.partition import batch_sharding, to_global
 from cdjax.train import ahead
 from cdjax.train.optimizer import make_optimizer, make_schedule
 from cdjax.train.state import abstract_state, init_state
@@ -31,6 +31,8 @@ BATCH = 16
 def draw(name: str, leaf, seed: int) -> np.ndarray:
   """What could stand at this place of a batch."""
   rng = np.random.default_rng([seed, *name.encode()])
+  if "patient" in name:
+    return np.arange(leaf.size, dtype=leaf.dtype)
   if "status" in name or leaf.dtype == bool:
     return rng.integers(0, 2, leaf.shape).astype(leaf.dtype)
   if leaf.dtype.kind == "i":
@@ -41,28 +43,59 @@ def draw(name: str, leaf, seed: int) -> np.ndarray:
 
 
 def put(tree, seed: int):
-  """Arrays for the shapes of a tree, laid out as those say; every process makes its own part."""
+  """A batch for the shapes of a tree; every process has other rows, as its loader would give."""
   names = iter(named_leaves(tree))
-
-  def one(leaf):
-    value = draw(next(names), leaf, seed)
-    return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
-
-  return jax.tree.map(one, tree)
+  part = BATCH // jax.process_count()
+  mine = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
+  sharding = jax.tree.leaves(tree)[0].sharding
+  return to_global(jax.tree.map(lambda leaf: draw(next(names), leaf, seed)[mine], tree), sharding)
 
 
-def whole_though_divisible(init_fn, state, mesh) -> list[str]:
-  """Large parameters that every device has whole though a rule of an axis could split them."""
-  boxed = jax.tree.leaves(jax.eval_shape(init_fn, jax.random.key(0)),
-                          is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned))
+def misplaced(init_fn, state, mesh) -> list[str]:
+  """Arrays of parameters, of their average and of their moments that lie not as the table says.
+
+  Those of 64 KiB and more must be split along every axis of the mesh that divides one of theirs.
+  """
+  boxed = jax.tree_util.tree_leaves_with_path(
+      jax.eval_shape(init_fn, jax.random.key(0)),
+      is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned))
+  leaves = jax.tree_util.tree_leaves_with_path(state)
   found = []
-  for (name, leaf), box in zip(named_leaves(state.params).items(), boxed, strict=True):
-    divides = any(mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
-                  for label, size in zip(box.names, leaf.shape, strict=True)
-                  for axis in RULES[label])
-    whole = leaf.sharding.shard_shape(leaf.shape) == leaf.shape
-    if leaf.size * leaf.dtype.itemsize >= MIN_SHARDED_BYTES and divides and whole:
-      found.append(name)
+  for path, box in boxed:
+    names = box.names if isinstance(box, nn.Partitioned) else (None,) * len(box.shape)
+    array = nn.unbox(box)
+    large = array.size * array.dtype.itemsize >= MIN_SHARDED_BYTES
+    spec = resolve_spec(names, array.shape, mesh) if large else PartitionSpec()
+    copies = [(where, leaf) for where, leaf in leaves
+              if where[-len(path):] == path and leaf.shape == array.shape]
+    assert len(copies) >= 3, path   # parameter, average, one moment or more
+    for where, leaf in copies:
+      name = f"{jax.tree_util.keystr(where)} {leaf.shape} {leaf.sharding.spec}"
+      if not leaf.sharding.is_equivalent_to(NamedSharding(mesh, spec), leaf.ndim):
+        found.append(f"{name}: expected {spec}")
+      used = {axis for part in leaf.sharding.spec if part
+              for axis in ((part,) if isinstance(part, str) else part)}
+      for axis in {"fsdp", "tensor"} - used if large and mesh.size > 1 else ():
+        if mesh.shape[axis] > 1 and any(
+            size % mesh.shape[axis] == 0 and (axis in RULES.get(label, ())
+                                              or (axis == "fsdp" and label in SPARE))
+            for label, size in zip(names, leaf.sharding.shard_shape(leaf.shape), strict=True)):
+          found.append(f"{name}: not split over {axis}")
+  return found
+
+
+def gathered(text: str, mesh) -> list[int]:
+  """Bytes of what each all-gather of a program makes, but for those along the axis tensor alone.
+
+  Those are of activations, of which each device of the axis has computed a part.
+  """
+  found, tensor = [], mesh.shape["tensor"]
+  for instructions in parse_module(text).computations.values():
+    for instruction in instructions.values():
+      if instruction.opcode.removesuffix("-start") == "all-gather":
+        replicas = replica_groups(instruction) // tensor
+        if (replicas != replicas[:, :1]).any():
+          found.append(sum(array.bytes for array in instruction.shape))
   return found
 
 
@@ -89,13 +122,10 @@ def steps(config, stage: str, mesh, count: int) -> dict:
     losses.append(float(jax.device_get(metrics["loss"])))
   split = [name for name, leaf in named_leaves(state.params).items()
            if leaf.sharding.shard_shape(leaf.shape) != leaf.shape]
-  text = step.lower(abstract, frozen, shapes, key).compile().as_text()
-  gathers = [c.result_bytes for c in program_cost(parse_module(text)).collectives
-             if c.kind == "all-gather"]
+  gathers = gathered(step.lower(abstract, frozen, shapes, key).compile().as_text(), mesh)
   return {"losses": losses, "donated": donated, "traced": step._cache_size(), "split": split,
-          "whole": whole_though_divisible(init_fn, state, mesh),
+          "misplaced": misplaced(init_fn, state, mesh),
           "largest_gather": max(gathers, default=0),
-          "parameters": sum(leaf.size * 4 for leaf in jax.tree.leaves(abstract.params)),
           "largest": max(leaf.size * 4 for leaf in jax.tree.leaves(abstract.params))}
 
 
@@ -103,8 +133,8 @@ def main(stage: str, count: str, *meshes: str) -> None:
   initialize_distributed()
   config = load_config("configs/quickstart.py:tiny")
   # Wide enough that some parameters are worth splitting.
-  config.classifier.model.block_out_channels = (16, 64)
-  config.diffusion.model.block_out_channels = (16, 64)
+  for name in ("diffusion", "classifier", "judge", "verifier"):
+    config[name].model.block_out_channels = (16, 64)
   result = {}
   for text in meshes:
     sizes = tuple(map(int, text.split("x")))

@@ -12,8 +12,8 @@ ASSUMPTIONS = (
     "matrix multiplications, convolutions and kernels that say how much they compute (the forward "
     "pass of attention does, its backward pass does not) run at the chip's bfloat16 peak; nothing "
     "else counts",
-    "operations are those of the compiled program: what remat computes a second time counts, so the "
-    "share of the peak is that of the hardware; that of the model's own operations is smaller",
+    "operations are those of the compiled program: what remat computes a second time counts, so "
+    "the share of the peak is that of the hardware; that of the model's own operations is smaller",
     "memory traffic is every operand and result of a fusion once, without padding, at full speed",
     "a collective is a ring along one axis of the torus; collectives do not overlap each other",
     "the bound: computing, memory and links overlap fully; the sum: they do not overlap at all",

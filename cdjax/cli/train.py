@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     raise ValueError(f"unknown stage {unknown[0]!r}; expected some of {', '.join(STAGES)}")
   join_processes(args)
   try:
-    with leave_when_others_are_lost():
+    with leave_when_others_are_lost(Stopped):
       for stage in stages:
         STAGES[stage](config, args.workdir)
   except Stopped as stop:

@@ -3,7 +3,10 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -34,7 +37,8 @@ def initialize_distributed(coordinator: str | None = None, num_processes: int | 
     num_processes: default `CDJAX_NUM_PROCESSES`.
     process_id: 0 .. num_processes - 1; default `CDJAX_PROCESS_ID`.
 
-  `CDJAX_HEARTBEAT_SECONDS` (100) is how long a silent process is waited for.
+  `CDJAX_HEARTBEAT_SECONDS` (100) is how long a silent process is waited for. SIGTERM still ends a
+  process, which jax would have it survive.
 
   Returns:
     False where nothing is given: a run of one process.
@@ -49,13 +53,20 @@ def initialize_distributed(coordinator: str | None = None, num_processes: int | 
   if len(missing) == len(given):
     return False
   if given["CDJAX_COORDINATOR"] == "auto" and len(missing) == 2:
-    jax.distributed.initialize(**_timeouts())
+    _join(**_timeouts())
     return True
   if missing:
     raise ValueError(f"{', '.join(missing)} not set; expected all of {sorted(given)} or none")
-  jax.distributed.initialize(given["CDJAX_COORDINATOR"], int(given["CDJAX_NUM_PROCESSES"]),
-                             int(given["CDJAX_PROCESS_ID"]), **_timeouts())
+  _join(given["CDJAX_COORDINATOR"], int(given["CDJAX_NUM_PROCESSES"]),
+        int(given["CDJAX_PROCESS_ID"]), **_timeouts())
   return True
+
+
+def _join(*arguments, **timeouts) -> None:
+  before = signal.getsignal(signal.SIGTERM)
+  jax.distributed.initialize(*arguments, **timeouts)
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, before)
 
 
 def _timeouts() -> dict[str, int]:
@@ -67,25 +78,40 @@ def _timeouts() -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def leave_when_others_are_lost() -> Iterator[None]:
-  """Ends this process, with a message and `LOST`, where the devices of others no longer answer.
+def leave_when_others_are_lost(*agreed: type[Exception]) -> Iterator[None]:
+  """Ends this process at once, with a message, where it or another one of the run has failed.
 
-  Without it the error would lead to the end of the program, where jax waits for all processes,
-  also for those that are gone. Where jax itself notices the silence first it ends the process by
-  SIGABRT, with a message of its own.
+  Without it an error would lead to the end of the program, where jax waits for all processes: for
+  those that are gone, and, if this one alone has failed, the others for it. The exit code is `LOST`
+  where the devices of others no longer answer, else 1. Where jax itself notices the silence first
+  it ends the process by SIGABRT, with a message of its own.
+
+  Args:
+    agreed: errors that all processes raise together, and which pass through.
   """
   try:
     yield
+  except agreed:
+    raise
   except jax.errors.JaxRuntimeError as error:
     if jax.process_count() == 1:
       raise
-    log.error("process %d of %d: the others cannot be reached (%s). Start all of them again with "
-              "the same command; they go on from the last checkpoint",
-              jax.process_index(), jax.process_count(), str(error).splitlines()[0][:300])
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(LOST)
+    _leave(LOST, f"the others cannot be reached ({str(error).splitlines()[0][:300]}). Start all of "
+           "them again with the same command; they go on from the last checkpoint")
+  except Exception as error:
+    if jax.process_count() == 1:
+      raise
+    mistake = isinstance(error, (ValueError, OSError, FloatingPointError))
+    _leave(1, "failed, and the others end with it: "
+           f"{error if mistake else traceback.format_exc()}")
+
+
+def _leave(code: int, message: str) -> None:
+  log.error("process %d of %d: %s", jax.process_index(), jax.process_count(), message)
+  logging.shutdown()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
 
 
 def gather_texts(text: str) -> list[str]:

@@ -6,6 +6,7 @@ Random keys are not in it: they are functions of the seed and the step. `checksu
 is compared when a checkpoint is read.
 """
 
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cdjax.core.types import PyTree
-from cdjax.sharding.hosts import gather_texts, is_primary
+from cdjax.sharding.hosts import all_agree, gather_texts, is_primary, primary_first
 from cdjax.train.checksums import verify_checksums, write_checksums
 from cdjax.train.disk import disk_errors
 from cdjax.train.state import TrainState
@@ -59,11 +60,15 @@ def save_checkpoint(manager: ocp.CheckpointManager, state: TrainState, *, step: 
 
   Raises:
     OSError: the disk is full, now or since the last save.
+    RuntimeError: there is a checkpoint of this step or of a later one.
   """
   with disk_errors(Path(manager.directory)):
-    manager.save(step, args=ocp.args.Composite(
+    saved = manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(dict(position)),
         record=ocp.args.JsonSave(dict(record))))
+  if not saved:
+    raise RuntimeError(f"step {step} was not saved in {manager.directory}, which has the steps "
+                       f"{list(manager.all_steps())}")
 
 
 def finish_checkpoints(manager: ocp.CheckpointManager) -> None:
@@ -81,46 +86,50 @@ def restore_newest(manager: ocp.CheckpointManager, abstract_state: TrainState
   """Restores the newest checkpoint that can be read, with the shardings of `abstract_state`.
 
   A newer one that cannot be read, or whose files are not what was written, is reported and set
-  aside as `STEP.unreadable`. All processes call it and agree: the first one checks the files.
+  aside as `STEP.unreadable`. All processes call it and take the same one: the first one checks the
+  files, and what one of them cannot read none of them takes.
 
   Returns:
     State, position and step; None where there is no checkpoint.
 
   Raises:
     ValueError: there are checkpoints and none can be read; lists why.
+    JaxRuntimeError, MemoryError: the devices' fault, not the files'.
   """
   failures: dict[int, Exception] = {}
   for step in sorted(manager.all_steps(), reverse=True):
-    try:
-      _verify(Path(manager.directory) / str(step))
-      found = manager.restore(step, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore()))
-    except Exception as error:  # whatever a damaged file makes the readers raise
-      log.warning("checkpoint %s cannot be read (%s); trying the one before",
-                      Path(manager.directory) / str(step), _first_line(error))
-      failures[step] = error
-      continue
-    _set_aside(manager, failures)
-    return found.state, found.position, step
+    found, error = None, _damage(Path(manager.directory) / str(step))
+    if error is None:
+      try:
+        found = manager.restore(step, args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore()))
+      except (jax.errors.JaxRuntimeError, MemoryError):
+        raise
+      except Exception as caught:  # whatever a damaged file makes the readers raise
+        error = caught
+      if not all_agree(error is None):
+        error = error or ValueError("another process cannot read it")
+    if error is None:
+      _set_aside(manager, failures)
+      return found.state, found.position, step
+    log.warning("checkpoint %s cannot be read (%s); trying the one before",
+                Path(manager.directory) / str(step), _first_line(error))
+    failures[step] = error
   if failures:
     raise _none_readable(Path(manager.directory), failures)
   return None
 
 
-def _verify(path: Path) -> None:
-  """Checks a checkpoint in the first process; all processes raise what it finds.
-
-  Raises:
-    ValueError: its files are damaged.
-  """
+def _damage(path: Path) -> ValueError | None:
+  """What is wrong with a checkpoint's files, as the first process finds them."""
   found = ""
   if is_primary():
     try:
       verify_checksums(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
       found = str(error)
-  if message := gather_texts(found)[0]:
-    raise ValueError(message)
+  message = gather_texts(found)[0]
+  return ValueError(message) if message else None
 
 
 def load_params(folder: Path) -> tuple[PyTree, Path]:
@@ -164,11 +173,15 @@ def _read_params(path: Path) -> PyTree:
 
 def _set_aside(manager: ocp.CheckpointManager, failures: Mapping[int, Exception]) -> None:
   """Renames unreadable checkpoints, so that training can save at their steps again."""
-  for step in failures:
-    path = Path(manager.directory) / str(step)
-    if is_primary():
-      path.rename(path.with_name(f"{step}.unreadable"))
+  def rename():
+    for step in failures if is_primary() else ():
+      path = Path(manager.directory) / str(step)
+      names = (path.with_name(f"{step}.unreadable" + (f"-{n}" if n > 1 else ""))
+               for n in itertools.count(1))
+      path.rename(next(name for name in names if not name.exists()))
+
   if failures:
+    primary_first(rename)   # the others must not list the folder before
     manager.reload()
 
 

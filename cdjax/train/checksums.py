@@ -1,7 +1,7 @@
 """Checksums of a checkpoint's files: a flipped bit is found when it is read, not much later.
 
 `STEP/checksums.json` is written before a checkpoint gets its final name, so that every complete
-one has it. Checkpoints without the file are of older versions and are taken as they are.
+one has it.
 """
 
 import hashlib
@@ -32,15 +32,16 @@ def write_checksums(folder: Path) -> None:
 
 
 def verify_checksums(folder: Path) -> None:
-  """Compares a checkpoint's files with their checksums, if it has any.
+  """Compares a checkpoint's files with their checksums.
 
   Raises:
-    ValueError: a file is missing or is not what was written; names the files.
+    ValueError: a file, or that of the checksums, is missing or is not what was written; names the
+      files.
   """
   try:
     expected = json.loads((folder / FILE).read_text())
-  except FileNotFoundError:
-    return
+  except FileNotFoundError as error:
+    raise ValueError(f"{FILE} is missing") from error
   except ValueError as error:
     raise ValueError(f"{FILE} is damaged ({error})") from error
   present = {str(path.relative_to(folder)) for path in _files(folder)}

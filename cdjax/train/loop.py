@@ -41,7 +41,7 @@ from cdjax.train.progress import Update, console_progress
 from cdjax.train.record import check_resumable, make_record, read_record
 from cdjax.train.state import TrainState, abstract_state, init_state
 from cdjax.train.step import LossFn, make_train_step
-from cdjax.train.stop import Stopped, make_agreement, stop_request
+from cdjax.train.stop import Stopped, any_signal, make_agreement, stop_request
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
     The averaged parameters.
 
   Raises:
-    Stopped: SIGTERM or SIGINT; the state is saved.
+    Stopped: SIGTERM or SIGINT while it took steps; the state is saved.
     FloatingPointError: a number was not finite; names the step and the term.
     ValueError: the folder was started with another configuration or other data.
     BlockingIOError: another process trains in the folder.
@@ -108,8 +108,9 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
 
     # What the steps use is put on the mesh once.
     key, frozen = jax.device_put((jax.random.key(config.seed), frozen), replicated(mesh))
+    signum = None
     if start < num_steps:
-      state, seconds = _run_steps(
+      state, seconds, signum = _run_steps(
           name=name, stage_config=stage_config, folder=folder, record=record, tx=tx, key=key,
           state=state, shardings=shardings, position=position, loss_fn=loss_fn, frozen=frozen,
           loader=loader, mesh=mesh, eval_fn=eval_fn, checkpoints=checkpoints, progress=progress)
@@ -121,6 +122,9 @@ def train_stage(*, name: str, config: Any, stage_config: Any, workdir: str | Pat
           "fingerprint": tree_fingerprint(load_params(
               folder / "checkpoints" / str(num_steps))[0])})
     all_agree(True)   # nobody asks for the finished stage before it says so
+    if signum is not None:
+      raise Stopped(f"{name}: stopped after its last step; it is done. The same command goes on "
+                    "with the next stage, if there is one", signum)
   return state.ema_params
 
 
@@ -144,8 +148,13 @@ def _begin(name, config, stage_config, folder, record, init_fn, tx, shardings) -
 
 
 def _run_steps(*, name, stage_config, folder, record, tx, key, state, shardings, position, loss_fn,
-               frozen, loader, mesh, eval_fn, checkpoints, progress) -> tuple[TrainState, float]:
-  """The loop: from `state.step` to the last step; gives the state and the seconds of all runs."""
+               frozen, loader, mesh, eval_fn, checkpoints, progress
+               ) -> tuple[TrainState, float, int | None]:
+  """The loop: from `state.step` to the last step.
+
+  Returns:
+    The state, the seconds of all runs, and the signal that came too late to stop before the end.
+  """
   cfg = stage_config
   start, num_steps = int(state.step), cfg.num_train_steps
   iterator = iter(loader)
@@ -220,7 +229,8 @@ def _run_steps(*, name, stage_config, folder, record, tx, key, state, shardings,
                       f"{folder / 'checkpoints' / str(step)}. The same command goes on from there",
                       signum)
     finish_checkpoints(checkpoints)
-  return state, time.perf_counter() - began
+    signum = any_signal(stop.signum)
+  return state, time.perf_counter() - began, signum
 
 
 def _to_device(iterator: Any, mesh: Mesh) -> Iterator[tuple[PyTree, Any]]:

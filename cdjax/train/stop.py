@@ -10,13 +10,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cdjax.core.types import Array
+from cdjax.sharding.hosts import gather_texts
 from cdjax.sharding.mesh import AXES, replicated
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
-  """Training was asked to stop, has saved its state and can go on from it.
+  """Training was asked to stop, has saved its state and can go on from it; all processes agree.
 
   Attributes:
     exit_code: what a shell expects of a process that the signal ended (143 for SIGTERM).
@@ -37,7 +38,8 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
   """Notes SIGTERM and SIGINT instead of dying of them; a second SIGINT interrupts at once.
 
-  Signals can be caught in the main thread only; elsewhere the request never fills.
+  Outside of it a signal ends a process at once: what is made there is complete or absent. Signals
+  can be caught in the main thread only; elsewhere the request never fills.
   """
   request = StopRequest()
   if threading.current_thread() is not threading.main_thread():
@@ -85,3 +87,8 @@ def make_agreement(mesh: Mesh) -> Callable[[int | None, Array], int | None]:
     return before or None
 
   return agree
+
+
+def any_signal(signum: int | None) -> int | None:
+  """The largest signal that any process has; all of them must call it, and wait for each other."""
+  return max(int(text) for text in gather_texts(str(signum or 0))) or None

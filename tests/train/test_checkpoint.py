@@ -99,6 +99,35 @@ def test_a_damaged_newest_falls_back_and_is_named(tmp_path, caplog, damage):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_step_can_be_damaged_again(tmp_path):
+  folder = tmp_path / "c"
+  fill(folder, [5, 10])
+  for again in ("10.unreadable", "10.unreadable-2", "10.unreadable-3"):
+    (folder / "10" / "checksums.json").unlink()
+    with open_checkpoints(folder, 3) as manager:
+      assert restore_newest(manager, abstract(make(0)))[2] == 5
+      assert (folder / again).is_dir()
+      save_checkpoint(manager, make(10), step=10, position={}, record={})
+      finish_checkpoints(manager)
+      with pytest.raises(RuntimeError, match="step 10 was not saved"):
+        save_checkpoint(manager, make(10), step=10, position={}, record={})
+
+
+@pytest.mark.parametrize("error", [
+    jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"), MemoryError()])
+def test_a_device_that_fails_damages_no_checkpoint(tmp_path, monkeypatch, error):
+  def restore(*args, **kwargs):
+    raise error
+
+  fill(tmp_path / "c", [5])
+  with open_checkpoints(tmp_path / "c", 3) as manager:
+    monkeypatch.setattr(manager, "restore", restore)
+    with pytest.raises(type(error)):
+      restore_newest(manager, abstract(make(0)))
+  assert [path.name for path in (tmp_path / "c").iterdir()] == ["5"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_none_readable_is_an_error_and_changes_nothing(tmp_path):
   folder = tmp_path / "c"
   fill(folder, [5, 10])

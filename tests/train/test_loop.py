@@ -82,6 +82,18 @@ def test_sigterm_saves_and_says_so(tmp_path):
   assert signal.getsignal(signal.SIGTERM) is handler
 
 
+def test_sigterm_in_the_last_step_stops_before_the_next_stage(tmp_path):
+  def eval_fn(params, step):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return {}
+
+  with pytest.raises(Stopped, match="after its last step; it is done") as caught:
+    toy.train(tmp_path, eval_fn=eval_fn)
+  assert caught.value.exit_code == 143
+  loaded, _ = load_stage(tmp_path, toy.STAGE)
+  toy.assert_equal(toy.train(tmp_path, loader=Forbidden()), loaded)
+
+
 @pytest.mark.parametrize("bad_step", [2, 4, 12])
 def test_a_number_that_is_not_finite_names_step_and_term(tmp_path, bad_step):
   def loss_fn(params, frozen, batch, rng, step):

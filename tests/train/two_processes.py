@@ -33,7 +33,7 @@ def main(workdir: str, signame: str = "", step: str = "0", process: str = "0") -
       os.kill(os.getpid(), getattr(signal, signame))
 
   try:
-    with leave_when_others_are_lost():
+    with leave_when_others_are_lost(Stopped):
       params = toy.train(workdir, loader=toy.Loader(before=before),
                          mesh=make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
   except Stopped as stop:

@@ -45,3 +45,19 @@ def test_a_lost_process_ends_the_other_with_a_message(tmp_path, undisturbed, pro
   assert "cannot be reached" in outputs[left] or "coordination service" in outputs[left].lower()
   codes, outputs = run_both(tmp_path)
   assert codes == [0, 0] and pair.fingerprint(outputs) == undisturbed
+
+
+def test_a_signal_in_the_last_step_is_heard_by_both(tmp_path, undisturbed):
+  codes, outputs = run_both(tmp_path, "SIGTERM", "11", "1")
+  assert codes == [128 + signal.SIGTERM] * 2, outputs
+  assert all("stopped after its last step; it is done" in text for text in outputs)
+  codes, outputs = run_both(tmp_path)
+  assert codes == [0, 0] and pair.fingerprint(outputs) == undisturbed
+
+
+def test_an_error_in_one_ends_both_with_a_message(tmp_path, undisturbed):
+  codes, outputs = run_both(tmp_path, "error", "7", "1")
+  assert codes[1] == 1 and "process 1 of 2: failed, and the others end with it: row 7" in outputs[1]
+  assert codes[0] in (LOST, -signal.SIGABRT), outputs[0][-3000:]
+  codes, outputs = run_both(tmp_path)
+  assert codes == [0, 0] and pair.fingerprint(outputs) == undisturbed

@@ -1,8 +1,8 @@
 """One of two processes of four devices each; `test_processes.py` starts both.
 
 `python two_processes.py WORKDIR [SIGNAL STEP PROCESS]`: trains the toy on a mesh of both. The
-process with that number sends itself that signal while it loads the batch after that step. Prints
-the fingerprint of the parameters.
+process with that number sends itself that signal while it loads the batch after that step, or fails
+there ("error"). Prints the fingerprint of the parameters.
 """
 
 import os
@@ -30,6 +30,8 @@ def main(workdir: str, signame: str = "", step: str = "0", process: str = "0") -
         committed = Path(workdir) / toy.STAGE / "checkpoints" / "5"
         while not committed.exists():
           pass
+      if signame == "error":
+        raise ValueError(f"row {index} cannot be read")
       os.kill(os.getpid(), getattr(signal, signame))
 
   try:

@@ -1,11 +1,17 @@
 """The data set's latents, encoded once: what stage 2 trains on.
 
 Posteriors are kept; who wants samples draws anew at every step. They are keyed by the fingerprints
-of the autoencoder and of the data, in plain `.npy` files that are read through the memory map.
+of the autoencoder and of the data, in plain `.npy` files that are read through the memory map:
+float32, with four slots of four channels at 512 px 1.05 MB an image.
 """
 
 import dataclasses
 import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -24,21 +30,24 @@ from cdjax.losses.kl import posterior_sample
 from cdjax.models.denoiser import LatentStats
 from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.mirrored import mirror_lesion
-from cdjax.sharding.hosts import all_agree, is_primary
+from cdjax.sharding.hosts import all_agree, gather_texts, is_primary
 from cdjax.train.disk import disk_errors, write_json
 
 _PARTS = ("path", "mirror", "id", "null")
 _BATCH = 64
 _ROWS = 1024   # of latents in memory at once
-_FLUSH = 50   # batches between two notes of how far it is
+_PART = 512   # rows of a file while it is not done, a multiple of _BATCH; what a stop may lose
+_PARTS_FOLDER = "parts"
+log = logging.getLogger(__name__)
 
 
 def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Path, *,
                    fingerprint: str) -> Path:
   """Encodes every image of a split; returns at once where that was done.
 
-  The processes of a run share the images out and write into the same files; all of them call it.
-  After a stop it goes on where it was, if the number of processes is the same.
+  All processes of a run call it and share the images out. A file is written by one of them, from
+  its beginning to its end: 512 rows each, which are then joined to one file an array. After a stop
+  it goes on with the rows that are missing, with any number of processes.
 
   `path_*` is what the diffusion denoises: the pathology slot, or all slots side by side where
   `diffusion.target` is everything.
@@ -62,9 +71,8 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
   data = source.info["fingerprint"]
   whole = config.diffusion.target == "everything"
   folder = folder / f"{source.name}-{fingerprint[:12]}-{data[:12]}{'-whole' if whole else ''}"
-  if all_agree((folder / "stats.json").exists()):
+  if all_agree(not is_primary() or (folder / "stats.json").exists()):
     return folder
-  folder.mkdir(parents=True, exist_ok=True)
   model = make_autoencoder(config.autoencoder.model)
 
   @jax.jit
@@ -102,39 +110,80 @@ def encode_dataset(config: ConfigDict, params: PyTree, source: Split, folder: Pa
   first = next(eval_batches(source, _BATCH))
   shapes = {name: value.shape[1:] for name, value in jax.eval_shape(
       lambda: run(0, first)).items()}
-  progress = folder / f"encoded-{jax.process_index()}-of-{jax.process_count()}.json"
-  all_agree(True)   # nobody makes the files before everybody has looked for the result
-  begun = all_agree(progress.exists())
-  if is_primary() and not begun:
-    for path in folder.glob("encoded-*.json"):   # of another number of processes
-      path.unlink()
-    for name, shape in shapes.items():
-      with disk_errors(folder):
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32,
-                                  (len(source), *shape))
-  all_agree(True)   # the files are there
-  arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in shapes}
-  mine = range(jax.process_index(), -(-len(source) // _BATCH), jax.process_count())
-  done = json.loads(progress.read_text())["batches"] if begun else 0
-  write_json(progress, {"batches": done})
-  batches = zip(mine[done:], eval_batches(source, _BATCH, batches=mine[done:]), strict=True)
-  for i, batch in tqdm(batches, total=len(mine), initial=done, desc="encode", unit="batches",
-                       disable=not is_primary()):
-    out, keep = run(i, batch), int(batch["mask"].sum())
-    for name, value in out.items():
-      arrays[name][i * _BATCH:i * _BATCH + keep] = np.asarray(value)[:keep]
-    done += 1
-    if done % _FLUSH == 0 or done == len(mine):
-      for array in arrays.values():
-        array.flush()
-      write_json(progress, {"batches": done})
-  all_agree(True)   # everybody's rows are there
+  spans = [(start, min(start + _PART, len(source))) for start in range(0, len(source), _PART)]
+  # One process looks at the folder: the others' views of a network's folder may be older.
+  todo = json.loads(gather_texts(
+      json.dumps(_begin(folder, shapes, spans)) if is_primary() else "")[0])
+  if is_primary() and todo["spans"]:
+    size = len(source) * sum(4 * math.prod(shape) for shape in shapes.values())
+    log.info("%s: the latents of %d images take %.2f GB (%.1f KB each), and up to twice as much "
+             "while they are joined; %.2f GB are free", folder, len(source), size / 1e9,
+             size / 1e3 / len(source), shutil.disk_usage(folder).free / 1e9)
+  mine = todo["spans"][jax.process_index()::jax.process_count()]
+  with tqdm(total=sum(-(-(stop - start) // _BATCH) for start, stop in mine), desc="encode",
+            unit="batches", disable=not is_primary()) as bar:
+    for start, stop in mine:
+      rows = {name: np.empty((stop - start, *shape), np.float32) for name, shape in shapes.items()}
+      numbers = range(start // _BATCH, -(-stop // _BATCH))
+      for i, batch in zip(numbers, eval_batches(source, _BATCH, batches=numbers), strict=True):
+        keep, place = int(batch["mask"].sum()), i * _BATCH - start
+        for name, value in run(i, batch).items():
+          rows[name][place:place + keep] = np.asarray(value)[:keep]
+        bar.update()
+      for name, value in rows.items():
+        _write(_part(folder, name, start, stop), value.shape, [value])
+  all_agree(True)   # every part is there
+  for name in todo["names"][jax.process_index()::jax.process_count()]:
+    _join(folder, name, shapes[name], spans)
+  all_agree(True)   # every array is whole
   if is_primary():
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
     write_json(folder / "stats.json", _statistics(arrays, denoised_studies(config, source)))
-    for path in folder.glob("encoded-*.json"):
-      path.unlink()
+    shutil.rmtree(folder / _PARTS_FOLDER)
   all_agree(True)
   return folder
+
+
+def _part(folder: Path, name: str, start: int, stop: int) -> Path:
+  """The file of some rows of an array."""
+  return folder / _PARTS_FOLDER / f"{name}-{start}-{stop}.npy"
+
+
+def _begin(folder: Path, names: Iterable[str], spans: list[tuple[int, int]]) -> dict[str, list]:
+  """What is left to do: the `names` of arrays to join and the `spans` of rows to encode."""
+  if not (folder / _PARTS_FOLDER).exists():   # nothing begun here can be trusted
+    for path in folder.glob("*.npy"):
+      path.unlink()
+    (folder / _PARTS_FOLDER).mkdir(parents=True)
+  names = [name for name in names if not (folder / f"{name}.npy").exists()]
+  return {"names": names,
+          "spans": [span for span in spans
+                    if not all(_part(folder, name, *span).exists() for name in names)]}
+
+
+def _join(folder: Path, name: str, shape: tuple[int, ...], spans: list[tuple[int, int]]) -> None:
+  """Makes an array `[N, *shape]` of its parts, and removes them."""
+  paths = [_part(folder, name, *span) for span in spans]
+  if missing := [path for path in paths if not path.exists()]:
+    raise FileNotFoundError(f"{missing[0]} is not seen by process {jax.process_index()} of "
+                            f"{jax.process_count()}; the workdir must be one that all of them see")
+  _write(folder / f"{name}.npy", (spans[-1][1], *shape), map(np.load, paths))
+  for path in paths:
+    path.unlink()
+
+
+def _write(path: Path, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
+  """Writes float32 rows one after the other, as one array; the file is whole or not there."""
+  temporary = path.with_name(path.name + ".tmp")
+  with disk_errors(path.parent):
+    with temporary.open("wb") as file:
+      np.lib.format.write_array_header_1_0(
+          file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+      for part in parts:
+        file.write(np.ascontiguousarray(part, "<f4").data)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def denoised_studies(config: ConfigDict, source: Split) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 For each program: memory on a chip against its HBM, operations, memory traffic and collectives of
 one call, and a roofline: how long the call must take at least. Nothing is run; no data and no
-trained model are needed. What is compiled is the very step that `cdjax train` runs.
+trained model are needed. What is compiled is the very step that `cdjax train` runs. `sampler` is
+the answer to a batch of questions as `cdjax counterfactual`, `evaluate` and `generate` ask them:
+abduction, the inversion of findings that stay, sampling, decoding. `noise` is what
+`cdjax optimize-noise` runs with the same --config.mesh.
 
 It needs libtpu (pip install 'cdjax[tpu-compile]', Linux), and for a network of Stable Diffusion's
 size minutes and some GB of memory.
@@ -134,19 +137,15 @@ def programs(args: argparse.Namespace, config, mesh):
 def lower_model(config, mesh, kind: str, size: int):
   """The sampler or the noise optimisation of `size` images over all devices."""
   from cdjax.counterfactual.ahead import lower_noise, lower_sampler
-  from cdjax.counterfactual.causal_model import CausalParams
+  from cdjax.evaluate.trained import abstract_params
   from cdjax.sharding.partition import batch_sharding
   from cdjax.train import ahead
 
-  params = CausalParams(
-      autoencoder=ahead.abstract_stage(config, "autoencoder", mesh).params["autoencoder"],
-      denoiser=ahead.abstract_stage(config, "diffusion", mesh).params["denoiser"],
-      stats=ahead.abstract_stats(config, mesh), text=ahead.abstract_text(config, mesh))
+  params = abstract_params(config, mesh, ahead.abstract_text(config, mesh))
   findings = ahead.abstract_findings(config, size, batch_sharding(mesh, size))
-  latent = ahead.latent_shape(config)
   if kind == "sampler":
-    return lower_sampler(config, mesh, params, ahead.abstract_key(mesh), findings, latent)
-  return lower_noise(config, mesh, params, findings, latent)
+    return lower_sampler(config, mesh, params, ahead.abstract_key(mesh), findings)
+  return lower_noise(config, mesh, params, findings, ahead.latent_shape(config))
 
 
 def compile_program(args: argparse.Namespace, topology, name: str, start: int, multiple: int,

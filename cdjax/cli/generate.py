@@ -18,6 +18,9 @@ Writes images/*.png, which say in their metadata that they are synthetic, manife
 generate.json into --output. Interrupted, the same command goes on with the next batch. Rows keep
 the patient whose identity they have and are of the split train: a synthetic image must not decide
 how good anything is.
+
+One process; it uses all of its devices, --config.noise.batch_size images at a time, each with all
+parameters unless --config.mesh.fsdp or --config.mesh.tensor divides them.
 """
 
 import argparse
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="how strongly to follow the findings; 1: no guidance")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to make")
-  parser.set_defaults(config=None)   # --config.counterfactual.KEY=VALUE
+  parser.set_defaults(config=None)   # --config.KEY=VALUE of counterfactual, mesh and noise
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
   if args.num < 1:
     raise ValueError(f"--num {args.num}; expected 1 or more")
   trained = load_trained(args.workdir)
-  config = parse_overrides(trained.config, args.overrides, sections=("counterfactual", "noise"))
+  config = parse_overrides(trained.config, args.overrides,
+                           sections=("counterfactual", "mesh", "noise"))
   if args.guidance is not None:
     with config.unlocked():
       config.counterfactual.guidance_findings = args.guidance
@@ -104,6 +108,15 @@ def open_banks(args: argparse.Namespace, trained, wanted: dict[str, int]) -> dic
           for name in named}
 
 
+def spread_answers(trained):
+  """The function that answers, its questions spread over the devices."""
+  import dataclasses
+
+  from cdjax.evaluate.synthesis import make_answer_fn
+  from cdjax.evaluate.trained import spread
+  return spread(trained.mesh, make_answer_fn(dataclasses.replace(trained, params=trained.placed)))
+
+
 def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], banks: dict
              ) -> dict:
   """Writes the set; returns what `generate.json` says."""
@@ -113,7 +126,7 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
 
   import cdjax
   from cdjax.core.provenance import to_plain
-  from cdjax.evaluate.synthesis import make_answer_fn, make_generator
+  from cdjax.evaluate.synthesis import make_generator
 
   request = to_plain({
       "cdjax": cdjax.__version__, "model": trained.generator, "wanted": wanted,
@@ -128,7 +141,7 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
   if summary.get("images"):
     return summary
   progress, rows, counted = args.output / "progress", [], {}
-  fn = make_answer_fn(trained)
+  fn = spread_answers(trained)
   with tqdm(total=sum(wanted.values()), desc="generate", unit="image") as bar:
     for name, number in wanted.items():
       bar.set_description(name)

@@ -6,11 +6,17 @@ and away from copying any one of them. `cdjax generate --noise-bank` uses the no
 with new patients. Interrupted, the same command goes on with the next batch; a larger --num adds to
 what is there.
 
+Uses all devices: --config.noise.batch_size noises at a time, spread over the axes data and fsdp of
+the mesh. The mesh is not the training's: every device has all parameters, unless --config.mesh.fsdp
+or --config.mesh.tensor divides them. The batch size should be a multiple of data times fsdp.
+
 examples:
   cdjax optimize-noise --workdir run --finding pneumothorax
   cdjax optimize-noise --workdir run --all-tail --num 64
   cdjax optimize-noise --workdir run --finding nodule --start random --output noise-2
   cdjax optimize-noise --workdir run --finding nodule --config.noise.repulsion=2
+  cdjax optimize-noise --workdir run --all-tail --num 1024 --config.noise.batch_size=1024 \\
+    --config.mesh.fsdp=16 --coordinator auto
 
 Writes FINDING.noise.safetensors into --output, with the model's fingerprint, the references' image
 ids, the settings, and every term of the objective after every step.
@@ -18,6 +24,8 @@ ids, the settings, and every term of the objective after every step.
 
 import argparse
 from pathlib import Path
+
+from cdjax.cli.arguments import add_process_arguments, join_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,17 +49,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--output", type=Path, metavar="DIR",
                       help="folder of the banks (default: WORKDIR/noise)")
-  parser.set_defaults(config=None)   # --config.noise.KEY=VALUE, --config.counterfactual.KEY=VALUE
+  add_process_arguments(parser)
+  parser.set_defaults(config=None)   # --config.KEY=VALUE of counterfactual, mesh and noise
 
 
 def run(args: argparse.Namespace) -> int:
-  """Optimises; returns 0."""
+  """Optimises; returns 0. Others lost: ends with 75."""
+  from cdjax.sharding.hosts import leave_when_others_are_lost
+
+  join_processes(args)
+  with leave_when_others_are_lost():
+    optimise(args)
+  return 0
+
+
+def optimise(args: argparse.Namespace) -> None:
+  """Makes the banks that the arguments ask for; in all processes alike."""
   from tqdm import tqdm
 
   from cdjax.counterfactual.noise_bank import bank_path
   from cdjax.evaluate.noise_workdir import make_noise_fns, optimise_bank
   from cdjax.evaluate.references import load_space
   from cdjax.evaluate.trained import load_trained
+  from cdjax.sharding.hosts import is_primary
 
   trained = configure(load_trained(args.workdir), args)
   if unknown := [name for name in args.finding or () if name not in trained.vocabulary]:
@@ -65,12 +85,12 @@ def run(args: argparse.Namespace) -> int:
   folder = args.output or args.workdir / "noise"
   fns = make_noise_fns(trained)
   for finding in dict.fromkeys(findings):
-    with tqdm(total=args.num, desc=finding, unit="noise") as bar:
+    with tqdm(total=args.num, desc=finding, unit="noise", disable=not is_primary()) as bar:
       bank = optimise_bank(trained, space, finding, folder, num=args.num, seed=args.seed, fns=fns,
                            on_noises=bar.update)
-    print(describe(bank, counts[finding]))
-    print(f"{bank_path(folder, finding)}: {len(bank)} noises")
-  return 0
+    if is_primary():
+      print(describe(bank, counts[finding]))
+      print(f"{bank_path(folder, finding)}: {len(bank)} noises")
 
 
 def configure(trained, args: argparse.Namespace):
@@ -83,7 +103,8 @@ def configure(trained, args: argparse.Namespace):
 
   from cdjax.cli.overrides import parse_overrides
 
-  config = parse_overrides(trained.config, args.overrides, sections=("counterfactual", "noise"))
+  config = parse_overrides(trained.config, args.overrides,
+                           sections=("counterfactual", "mesh", "noise"))
   with config.unlocked():
     for name in ("references", "start", "steps", "sampler_steps"):
       value = getattr(args, name)

@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,6 +15,7 @@ from cdjax.core.provenance import to_plain
 from cdjax.core.rng import stream
 from cdjax.core.types import PRESENT, Array, FindingsArrays
 from cdjax.counterfactual.abduct import abduct, abduct_noise
+from cdjax.counterfactual.ahead import jit_on, make_noise_program, rows_sharding, task_sharding
 from cdjax.counterfactual.noise import OptimisedNoise
 from cdjax.counterfactual.noise_bank import (
   NoiseBank,
@@ -42,9 +43,10 @@ from cdjax.evaluate.references import (
   take,
   threshold_of,
 )
-from cdjax.evaluate.trained import Trained
-from cdjax.sharding.mesh import make_mesh, replicated
-from cdjax.sharding.partition import batch_sharding, to_global
+from cdjax.evaluate.trained import Trained, put, spread
+from cdjax.sharding.hosts import gather_texts, is_primary
+
+log = logging.getLogger(__name__)
 
 _FAR = 1e6   # where references that are not there lie: no sample comes close
 
@@ -78,7 +80,8 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
   """Optimises `num` noises of a finding; goes on where an interrupted call was.
 
   Batch i is a function of the seed, the finding, the settings and i alone, so that a bank that was
-  interrupted, or that is asked for more noises later, is the same as one made at once.
+  interrupted, or that is asked for more noises later, is the same as one made at once. Of several
+  processes, which all call it and see one folder, the first one writes.
 
   Args:
     trained: the workdir; its config's `noise` and `counterfactual` are the settings.
@@ -111,6 +114,8 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
       "copy_threshold": {"distance": allowed, "of": whose}})
   path = bank_path(folder, finding)
   bank = read_bank(path, model=trained.generator) if path.exists() else None
+  if len(set(gather_texts(str(0 if bank is None else len(bank))))) > 1:
+    raise ValueError(f"{path}: the processes see different banks; expected one folder for all")
   if bank is not None:
     _check_same(path, bank.made_with, made_with)
     on_noises(min(len(bank), num))
@@ -124,7 +129,8 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
     task, starts, columns = _make_batch(trained, space, led, batch, seed)
     found = fns.optimise(starts, task)
     bank = join_banks(bank, _as_bank(found, columns, made_with))
-    write_bank(path, bank)
+    if is_primary():
+      write_bank(path, bank)
     on_noises(min(size, num - batch * size))
   return bank
 
@@ -132,32 +138,28 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
 def make_noise_fns(trained: Trained) -> NoiseFns:
   """The functions of a workdir and its settings, each compiled once.
 
-  The noises, and what belongs to each of them, are spread over the mesh's data axis; references,
-  spread and parameters are on every device.
+  The noises, and what belongs to each of them, are spread over the mesh's axes data and fsdp, the
+  parameters as the logical rules say; every process gets the results.
   """
-  model, mesh, cfg = trained.model, make_mesh(trained.config.mesh), trained.config.counterfactual
-  optimise = jax.jit(_optimise_fn(trained))
+  model, mesh, cfg = trained.model, trained.mesh, trained.config.counterfactual
+  optimise = make_noise_program(mesh, model, counterfactual=cfg, noise=trained.config.noise)
 
-  @jax.jit
   def invert(params, key, x, findings, view):
     abduction = abduct(model, params, key, x, findings, view)
     return abduct_noise(model, params, abduction, findings, num_steps=cfg.inversion_steps,
                         order=cfg.inversion_order, refinements=cfg.inversion_refinements)
 
-  params = jax.device_put(trained.params, replicated(mesh))
-
   def run(starts, task):
-    sharding = batch_sharding(mesh, len(starts))
-    spread = lambda tree: to_global(tree, sharding)
-    everywhere = lambda array: jax.device_put(jnp.asarray(array), replicated(mesh))
-    shared = {name: everywhere(getattr(task, name)) for name in (
-        "spread", "references", "allowed")}
-    task = task.replace(**shared, **{name: spread(getattr(task, name)) for name in (
-        "findings", "z_id", "centroid", "channel_mean", "channel_std")})
-    with jax.set_mesh(mesh):
-      return jax.device_get(optimise(params, spread(starts), task))
+    size, parts = len(starts), mesh.shape["data"] * mesh.shape["fsdp"]
+    if size % parts:   # they cannot be filled up: noises of a batch repel each other
+      log.warning("noise.batch_size=%d does not divide over %d devices: some of them compute the "
+                  "same; a multiple keeps all of them busy", size, parts)
+    task = jax.tree.map(lambda leaf, to: put(np.asarray(leaf), to), task,
+                        task_sharding(mesh, size, task))
+    return jax.device_get(optimise(trained.placed, put(starts, rows_sharding(mesh, size)), task))
 
-  return NoiseFns(run, functools.partial(invert, trained.params))
+  invert = jit_on(mesh, invert, everywhere=True)
+  return NoiseFns(run, spread(mesh, functools.partial(invert, trained.placed)))
 
 
 def _optimise_fn(trained: Trained) -> Callable:

@@ -142,8 +142,11 @@ def abstract_params(config: ConfigDict, mesh: Mesh, text: PyTree = None) -> Caus
 
 def put(array: Array, sharding: NamedSharding) -> Array:
   """An array or a random key that every process has, laid out over the devices of all of them."""
-  if sharding.is_fully_addressable or jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+  if sharding.is_fully_addressable:
     return jax.device_put(array, sharding)
+  if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    return jax.random.wrap_key_data(put(jax.random.key_data(array), sharding),
+                                    impl=jax.random.key_impl(array))
   array = np.asarray(array)   # each process gives its devices their parts; nothing is compared
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

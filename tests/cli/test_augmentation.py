@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cdjax.cli import main
+from cdjax.core.config import base_config, config_from_record
 from cdjax.counterfactual.answer import answer
 from cdjax.counterfactual.noise_bank import bank_path, read_bank
 from cdjax.data.image_io import read_radiograph
@@ -22,6 +25,8 @@ from cdjax.evaluate.noise_workdir import make_noise_fns, optimise_bank
 from cdjax.evaluate.references import load_space
 from cdjax.evaluate.synthesis import make_generator
 from cdjax.evaluate.trained import load_trained
+from cdjax.train.record import read_record
+from cdjax.train.stages import run_verifier
 
 FINDING = "nodule"
 
@@ -83,7 +88,7 @@ def test_a_bank_begun_otherwise_is_left_alone(bank_folder, tiny_workdir, capsys)
 @pytest.mark.parametrize("words, expected", [
     (("--finding", "oedema"), "the model knows consolidation"),
     (("--finding", FINDING, "--config.counterfactual.sampler=ddpm"), "expected 'ddim' or"),
-    (("--finding", FINDING, "--config.seed=3"), "only config.counterfactual and config.noise"),
+    (("--finding", FINDING, "--config.seed=3"), "only config.counterfactual and config.mesh and"),
     (("--all-tail", "--tail", "1"), "no finding is shown by fewer than 1"),
 ])
 def test_a_wrong_optimisation_is_one_clear_line(tiny_workdir, capsys, words, expected):
@@ -217,16 +222,70 @@ def test_a_distribution_fills_the_rarest_first(tiny_workdir, trained, bank_folde
   assert "make them with `cdjax optimize-noise`" in capsys.readouterr().err
 
 
+def free_address():
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 @pytest.mark.slow
-def test_noises_spread_over_four_devices_are_the_same(bank_folder, trained, tiny_workdir, tmp_path):
-  environ = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
-                          + " --xla_force_host_platform_device_count=4"}
+@pytest.mark.parametrize("processes", [1, 2])
+def test_noises_spread_over_eight_devices_are_the_same(bank_folder, trained, tiny_workdir, tmp_path,
+                                                       processes):
+  environ = os.environ | {
+      "JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+      + f" --xla_force_host_platform_device_count={8 // processes}"}
   words = ["optimize-noise", "--workdir", str(tiny_workdir), "--finding", FINDING, "--num", "4",
-           "--output", str(tmp_path)]
+           "--output", str(tmp_path), "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
   code = ("import jax, sys; from cdjax.cli.main import main; code = main(sys.argv[1:]); "
-          "assert jax.device_count() == 4; sys.exit(code)")
-  subprocess.run([sys.executable, "-c", code, *words], check=True, env=environ)
-  four = read_bank(bank_path(tmp_path, FINDING), model=trained.generator)
+          "assert jax.device_count() == 8; sys.exit(code)")
+  address = free_address()
+  several = lambda i: ["--coordinator", address, "--num-processes", str(processes),
+                       "--process-id", str(i)] if processes > 1 else []
+  started = [subprocess.Popen([sys.executable, "-c", code, *words, *several(i)], env=environ,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+             for i in range(processes)]
+  outputs = [process.communicate() for process in started]
+  for process, (_, errors) in zip(started, outputs, strict=True):
+    assert process.returncode == 0, errors[-3000:]
+  assert ["4 noises" in said for said, _ in outputs] == [i == 0 for i in range(processes)]
+  eight = read_bank(bank_path(tmp_path, FINDING), model=trained.generator)
   one = read_bank(bank_path(bank_folder, FINDING), model=trained.generator)
-  np.testing.assert_allclose(four.curves["loss"], one.curves["loss"][:, :4], rtol=1e-4)
-  np.testing.assert_allclose(four.arrays["z_T"], one.arrays["z_T"][:4], rtol=1e-2, atol=1e-2)
+  np.testing.assert_allclose(eight.curves["loss"], one.curves["loss"][:, :4], rtol=1e-4)
+  np.testing.assert_allclose(eight.arrays["z_T"], one.arrays["z_T"][:4], rtol=1e-2, atol=1e-2)
+
+
+@pytest.fixture
+def trained_on_a_pod(tiny_workdir, tmp_path):
+  """The tiny workdir as if trained with its parameters spread over sixteen chips."""
+  folder = tmp_path / "run"
+  shutil.copytree(tiny_workdir, folder, symlinks=True, ignore=shutil.ignore_patterns("noise"))
+  for path in folder.glob("*/config.json"):
+    record = json.loads(path.read_text())
+    if "mesh" in record.get("config", {}):
+      record["config"]["mesh"]["fsdp"] = 16
+      path.write_text(json.dumps(record))
+  return folder
+
+
+def test_the_mesh_is_that_of_the_machine_and_not_of_the_training(trained_on_a_pod, capsys):
+  assert config_from_record(read_record(trained_on_a_pod / "diffusion")["config"]).mesh.fsdp == 16
+  trained = load_trained(trained_on_a_pod)
+  assert trained.config.mesh == base_config().mesh
+  assert trained.mesh.size == jax.device_count() and trained.mesh.shape["fsdp"] == 1
+  assert command(trained_on_a_pod, "optimize-noise", "--finding", FINDING, "--num", 1,
+                 "--config.mesh.fsdp=16") == 1
+  assert "fsdp=16" in capsys.readouterr().err.splitlines()[-1]   # it is asked for here
+
+
+@pytest.mark.slow
+def test_what_a_pod_trained_is_used_on_one_device(trained_on_a_pod, bank_folder, trained, tmp_path):
+  assert command(trained_on_a_pod, "optimize-noise", "--finding", FINDING, "--num", 4) == 0
+  there = read_bank(bank_path(trained_on_a_pod / "noise", FINDING), model=trained.generator)
+  here = read_bank(bank_path(bank_folder, FINDING), model=trained.generator)
+  np.testing.assert_array_equal(there.arrays["z_T"], here.arrays["z_T"][:4])
+  assert generate(trained_on_a_pod, tmp_path / "set", "--finding", FINDING, "--num", 2) == 0
+  assert command(trained_on_a_pod, "counterfactual", "--image",
+                 trained_on_a_pod / "examples", "--healthy", "--factual", FINDING) == 0
+  # The verifier, which `evaluate --suite full` trains where it is not there.
+  assert run_verifier(load_trained(trained_on_a_pod).config, trained_on_a_pod)

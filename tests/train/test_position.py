@@ -34,5 +34,5 @@ def test_places_of_their_own_are_for_as_many_processes(processes):
   processes(2, 1)
   assert decode_position(texts) == b"other"
   processes(3, 0)
-  with pytest.raises(ValueError, match="of a run of 2 processes.*this one has 3"):
+  with pytest.raises(ValueError, match=r"of a run of 2 processes.*this one has 3"):
     decode_position(texts)

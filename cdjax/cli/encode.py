@@ -3,7 +3,9 @@
 `cdjax train` does so by itself where it has not been done; this is for doing it on other machines,
 or for other splits. The latents are in WORKDIR/latents/SPLIT-AUTOENCODER-DATA, named after the
 fingerprints of the autoencoder's parameters and of the data: another autoencoder has others. After
-a stop the same command goes on where it was.
+a stop the same command goes on where it was, with any number of processes. With four slots of four
+channels they take 0.26 MB an image at 256 px, 1.05 MB at 512, and twice that while they are put
+together; the size and what is free are printed first.
 
 examples:
   cdjax encode --config configs/mimic_cxr_large.py:512 --workdir run --config.data.path=data

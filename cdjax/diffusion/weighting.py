@@ -104,7 +104,8 @@ def class_balancing(output: Array, other: Array, t: Array, *, num_timesteps: int
   noisier.
 
   Args:
-    output: prediction under the image's own condition, `[B, ...]`.
+    output: of the noise in z_t, as the paper's networks predict it, under the image's own
+      condition, `[B, ...]`.
     other: for the same z_t under a class drawn alike for all, `[B, ...]`.
     t: `[B]` int32.
     num_timesteps: T.
@@ -115,8 +116,8 @@ def class_balancing(output: Array, other: Array, t: Array, *, num_timesteps: int
     `[B]`: mean over an example's elements, without the paper's τ.
 
   References:
-    Qin et al., "Class-Balancing Diffusion Models", arXiv:2305.00562; there with predictions of the
-    noise, τ = 1 and γ = 1/4.
+    Qin et al., "Class-Balancing Diffusion Models", arXiv:2305.00562; there τ = 1 and
+    γ = 1/4.
   """
   stop = jax.lax.stop_gradient
   apart = lambda a, b: (element_weights * (a - b) ** 2).reshape(len(a), -1).mean(-1)

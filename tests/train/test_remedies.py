@@ -56,7 +56,7 @@ def test_the_regulariser_moves_each_prediction_by_its_own_weight():
 
 
 @pytest.mark.slow
-def test_class_balancing_adds_its_term_and_nothing_else():
+def test_class_balancing_adds_its_term_and_nothing_else(monkeypatch):
   c = base_config()
   with c.unlocked():
     c.diffusion.model.update(dict(block_out_channels=(8,), attention_blocks=(True,),
@@ -80,6 +80,10 @@ def test_class_balancing_adds_its_term_and_nothing_else():
   weighed, more = measured(2.0)
   assert set(more) - set(aux) == {"loss/class_balancing"} and more["loss/class_balancing"] > 0
   np.testing.assert_allclose(weighed, plain + 2.0 * more["loss/class_balancing"], rtol=1e-5)
+
+  # Where z_t is all noise every prediction of the noise is z_t: no class differs from another.
+  monkeypatch.setattr(diffusion, "sample_timesteps", lambda key, n, total: jnp.full(n, total - 1))
+  assert measured(2.0)[1]["loss/class_balancing"] < 1e-8
 
 
 def test_the_other_finding_is_any_one_alike():

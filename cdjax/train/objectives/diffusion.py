@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from cdjax.core.rng import stream
 from cdjax.core.types import PRESENT, UNKNOWN, FindingsArrays, Posterior, PyTree
-from cdjax.diffusion.prediction import q_sample
+from cdjax.diffusion.prediction import predict_from, q_sample
 from cdjax.diffusion.schedule import make_schedule
 from cdjax.diffusion.weighting import class_balancing, diffusion_loss, sample_timesteps
 from cdjax.losses.kl import posterior_sample
@@ -121,8 +121,9 @@ def make_loss_fn(config: ConfigDict, tower: nn.Module | None = None) -> Callable
     else:
       apply = tower_apply(tower, frozen["tower"], params["text"])
       words = lambda findings: read_anew(apply, findings, text, condition.text_findings)
-    output = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t,
-                         findings, z_id, has_identity, words(findings))
+    z_t = q_sample(x0, eps, t, schedule)
+    output = model.apply({"params": params["denoiser"]}, z_t, t, findings, z_id, has_identity,
+                         words(findings))
     # What says little about the image may well be learnt last.
     share = jnp.maximum(stats.path_information, _LEAST_SHARE) if cfg.weigh_information else 1.0
     loss = diffusion_loss(
@@ -132,10 +133,11 @@ def make_loss_fn(config: ConfigDict, tower: nn.Module | None = None) -> Callable
     aux = {}
     if cfg.cbdm.weight:
       drawn = any_finding(stream(rng, "cbdm"), n, len(config.data.vocabulary))
-      other = model.apply({"params": params["denoiser"]}, q_sample(x0, eps, t, schedule), t, drawn,
-                          z_id, has_identity, words(drawn))
+      other = model.apply({"params": params["denoiser"]}, z_t, t, drawn, z_id, has_identity,
+                          words(drawn))
+      noise = lambda output: predict_from(output, z_t, t, schedule, schedule_cfg.prediction).eps
       balance = class_balancing(
-          output, other, t, num_timesteps=schedule_cfg.num_timesteps,
+          noise(output), noise(other), t, num_timesteps=schedule_cfg.num_timesteps,
           commitment=cfg.cbdm.commitment, element_weights=share / jnp.mean(share))
       balance *= (findings.status != UNKNOWN).any(-1)   # a prediction for no finding is of no class
       loss, aux = loss + cfg.cbdm.weight * balance, {"loss/class_balancing": balance.mean()}

@@ -15,10 +15,11 @@ examples:
 
 Writes STEM.counterfactual-N.png and STEM.difference-N.png (red denser, blue less dense) for every
 image, contact_sheet.png, and answers.jsonl. Generated files say in their metadata that they are
-synthetic, and how they were made.
+synthetic, and how they were made. All devices are used, sixteen images at a time.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -61,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
   import numpy as np
 
   from cdjax.core.rng import stream
-  from cdjax.counterfactual.answer import answer
+  from cdjax.counterfactual.ahead import make_answer_program
   from cdjax.data.image_io import read_radiograph
   from cdjax.data.quarantine import Unusable
   from cdjax.evaluate.batching import map_batches
-  from cdjax.evaluate.trained import load_trained
+  from cdjax.evaluate.trained import load_trained, spread
   from cdjax.findings import findings_to_arrays, render_findings
   from cdjax.train.details import leave_open
 
@@ -110,13 +111,13 @@ def run(args: argparse.Namespace) -> int:
       cfg.guidance_findings, cfg.guidance_by_finding = args.guidance, ()
     if args.guidance_identity is not None:
       cfg.guidance_identity = args.guidance_identity
-  ask = jax.jit(lambda params, *question: answer(trained.model, params, *question, cfg=cfg))
+  ask = spread(trained.mesh, functools.partial(
+      make_answer_program(trained.mesh, trained.model, cfg), trained.placed))
   answers = []
   for n in range(args.num):
     key = stream(jax.random.key(args.seed), "counterfactual", n)
     answers.append(map_batches(
-        lambda *question: ask(trained.params, *question).image, x, findings, do_findings, key=key,
-        batch_size=min(len(x), BATCH)))
+        ask, x, findings, do_findings, key=key, batch_size=min(len(x), BATCH)))
 
   output = args.output or args.workdir / "counterfactuals"
   for path, before, after, source in zip(kept, factual, asked, where_from, strict=True):

@@ -108,15 +108,6 @@ def open_banks(args: argparse.Namespace, trained, wanted: dict[str, int]) -> dic
           for name in named}
 
 
-def spread_answers(trained):
-  """The function that answers, its questions spread over the devices."""
-  import dataclasses
-
-  from cdjax.evaluate.synthesis import make_answer_fn
-  from cdjax.evaluate.trained import spread
-  return spread(trained.mesh, make_answer_fn(dataclasses.replace(trained, params=trained.placed)))
-
-
 def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], banks: dict
              ) -> dict:
   """Writes the set; returns what `generate.json` says."""
@@ -126,7 +117,7 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
 
   import cdjax
   from cdjax.core.provenance import to_plain
-  from cdjax.evaluate.synthesis import make_generator
+  from cdjax.evaluate.synthesis import make_answer_fn, make_generator
 
   request = to_plain({
       "cdjax": cdjax.__version__, "model": trained.generator, "wanted": wanted,
@@ -141,7 +132,7 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
   if summary.get("images"):
     return summary
   progress, rows, counted = args.output / "progress", [], {}
-  fn = spread_answers(trained)
+  fn = make_answer_fn(trained)
   with tqdm(total=sum(wanted.values()), desc="generate", unit="image") as bar:
     for name, number in wanted.items():
       bar.set_description(name)

@@ -57,7 +57,7 @@ def task_sharding(mesh: Mesh, size: int, task: NoiseTask) -> NoiseTask:
 
 
 def make_answer_program(mesh: Mesh, model: CausalModel, cfg: ConfigDict) -> Callable:
-  """`program(params, key, x, findings, do_findings, view=None) -> images` of `answer`.
+  """`program(params, key, x, findings, do_findings, view=None, noise=None) -> images` of `answer`.
 
   Args:
     mesh: see `jit_on`.
@@ -65,8 +65,9 @@ def make_answer_program(mesh: Mesh, model: CausalModel, cfg: ConfigDict) -> Call
     cfg: `config.counterfactual`.
   """
   def counterfactual(params: CausalParams, key: jax.Array, x: Array, findings: FindingsArrays,
-                     do_findings: FindingsArrays, view: Array | None = None) -> Array:
-    return answer(model, params, key, x, findings, do_findings, view, cfg=cfg).image
+                     do_findings: FindingsArrays, view: Array | None = None,
+                     noise: Array | None = None) -> Array:
+    return answer(model, params, key, x, findings, do_findings, view, cfg=cfg, noise=noise).image
 
   return jit_on(mesh, counterfactual)
 

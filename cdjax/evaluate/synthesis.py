@@ -16,7 +16,7 @@ import numpy as np
 
 from cdjax.core.rng import stream
 from cdjax.core.types import Array, FindingsArrays
-from cdjax.counterfactual.answer import answer
+from cdjax.counterfactual.ahead import jit_on, make_answer_program
 from cdjax.counterfactual.noise_bank import NoiseBank
 from cdjax.data.pipeline import to_model_range
 from cdjax.evaluate.distances import nearest
@@ -31,7 +31,7 @@ from cdjax.evaluate.references import (
     take,
     threshold_of,
 )
-from cdjax.evaluate.trained import Trained
+from cdjax.evaluate.trained import Trained, spread
 
 
 @flax.struct.dataclass
@@ -121,24 +121,23 @@ def make_answer_fn(trained: Trained) -> Callable:
   """`fn(key, x, findings, asked, view, noise) -> (images, z_path)`.
 
   Without noise (None) it is ordinary sampling. Compiled once for a batch size, with and without
-  noises. Images are in [-1, 1], `z_path` is what the encoder reads from them, standardised.
+  noises; the questions are spread over the devices. Images are in [-1, 1], `z_path` is what the
+  encoder reads from them, standardised.
   """
-  model, cfg = trained.model, trained.config.counterfactual
+  model, mesh = trained.model, trained.mesh
+  ask = make_answer_program(mesh, model, trained.config.counterfactual)
 
-  @jax.jit
-  def ask(params, key, x, findings, asked, view, noise):
-    return answer(model, params, key, x, findings, asked, view, cfg=cfg, noise=noise).image
-
-  @jax.jit
-  def read(params, images):
+  def encode(params, images):
     return (model.encode(params, images).pathology.mean - params.stats.path_mean
             ) / params.stats.path_std
+
+  read = jit_on(mesh, encode)
 
   def fn(params, *question):
     images = ask(params, *question)
     return images, read(params, images)
 
-  return functools.partial(fn, trained.params)
+  return spread(mesh, functools.partial(fn, trained.placed))
 
 
 def make_generator(trained: Trained, space: LatentSpace, finding: str, *, identities: str,

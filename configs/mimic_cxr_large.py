@@ -56,5 +56,4 @@ def get_config(arg: str = "256"):
   model.attention_heads = 8
   model.norm_num_groups = 32
   model.context_width = 768
-  model.remat = "full"
   return c

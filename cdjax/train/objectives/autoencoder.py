@@ -217,9 +217,8 @@ def make_loss_fn(config: ConfigDict) -> Callable:
           max_shift=cfg.model.max_shift)
     if weights.acquisition_invariance:
       # The same study with somebody else's lesion has the same acquisition.
-      shift = jax.random.randint(stream(rng, "lend"), (), 1, sick.shape[0])
-      lent = layers.replace(lesion=jnp.roll(layers.lesion, shift, 0),
-                            opacity=jnp.roll(layers.opacity, shift, 0))
+      lent = layers.replace(lesion=jnp.roll(layers.lesion, 1, 0),
+                            opacity=jnp.roll(layers.opacity, 1, 0))
       made = jax.lax.stop_gradient(apply("autoencoder", lent, code, method="observe"))
       terms["acquisition_invariance"] = invariance(
           encoding.acquisition, apply("autoencoder", made, method="encode_acquisition"),

@@ -111,6 +111,7 @@ def open_banks(args: argparse.Namespace, trained, wanted: dict[str, int]) -> dic
 def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], banks: dict
              ) -> dict:
   """Writes the set; returns what `generate.json` says."""
+  import functools
   import shutil
 
   from tqdm import tqdm
@@ -124,7 +125,7 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
       "identities": args.identities, "seed": args.seed,
       "counterfactual": trained.config.counterfactual.to_dict(),
       "batch_size": trained.config.noise.batch_size,
-      "copy_quantile": trained.config.noise.copy_quantile,
+      "copy_quantile": trained.config.noise.copy_quantile, "mirror": trained.config.noise.mirror,
       "noise_bank": {name: {"noises": len(bank), "made_with": {
           key: bank.made_with[key] for key in ("seed", "noise", "references")}}
           for name, bank in banks.items()}})
@@ -132,12 +133,13 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
   if summary.get("images"):
     return summary
   progress, rows, counted = args.output / "progress", [], {}
-  fn = make_answer_fn(trained)
+  make_fn = functools.cache(lambda steps: make_answer_fn(trained, num_steps=steps))
   with tqdm(total=sum(wanted.values()), desc="generate", unit="image") as bar:
     for name, number in wanted.items():
       bar.set_description(name)
+      bank = banks.get(name)
       generator = make_generator(trained, space, name, identities=args.identities, seed=args.seed,
-                                 bank=banks.get(name), fn=fn)
+                                 bank=bank, fn=make_fn(bank.sampler_steps if bank else None))
       mine, tried, copies, batch = [], 0, 0, 0
       while len(mine) < number:
         if tried >= MOST_ATTEMPTS * number + generator.batch_size:
@@ -152,7 +154,7 @@ def generate(args: argparse.Namespace, trained, space, wanted: dict[str, int], b
       rows += mine
       counted[name] = {"images": number, "tried": tried, "copies": copies,
                        "copy_threshold": generator.threshold, "threshold_of":
-                       generator.threshold_of, "references": len(generator.references),
+                       generator.threshold_of, "references": len(generator.references.real),
                        "noises": len(banks[name]) if name in banks else 0}
   summary = {"request": request, "findings": counted, "images": len(rows)}
   write_manifest(args.output / "manifest.csv", rows)

@@ -253,14 +253,15 @@ def base_config() -> ConfigDict:
       patience=0,               # a noise stops after so many steps without improvement; 0: never
       batch_size=16,            # noises at a time; those of a batch repel each other
       references=64,            # training images of a finding that it is led by, at most
-      semantic=1.0,             # weight of the distance to the finding's centroid of that side
+      mirror=True,              # references with their lesion on its other side lead it too
+      semantic=1.0,             # weight of falling short of the finding at its place
       appearance=0.1,           # weight of the channels' means and deviations
       norm=0.01,                # weight of the prior of the noise's length
-      repulsion=1.0,            # weight of the likeness to the batch's other noises
+      repulsion=1.0,            # weight of the likeness to the batch's others at one place
       distance=1.0,             # weight of coming too close to any one reference
       concentration=1.0,        # of the Dirichlet weights: small: near one reference; large: mean
       mixed_share=0.7,          # of the references in a start; the rest is fresh noise
-      copy_quantile=0.05,       # share of held-out cases that would count as copies
+      copy_quantile=0.01,       # share of held-out cases that would count as copies
   ))
 
   # The long-tail benchmark: `cdjax benchmark longtail`.

@@ -40,7 +40,6 @@ TINY = {
     "noise.steps": 2,
     "noise.sampler_steps": 2,
     "noise.batch_size": 4,
-    "noise.copy_quantile": 0.2,   # of some ten held-out images
 }
 
 

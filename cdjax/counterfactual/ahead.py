@@ -20,7 +20,7 @@ from cdjax.sharding.logical import resolve_spec
 from cdjax.sharding.mesh import compiler_options, replicated
 
 # Of a `NoiseTask`: what all noises share; the rest has a row for each of them.
-_SHARED = ("spread", "references", "allowed")
+_SHARED = ("healthy", "spread", "references", "allowed")
 
 
 def jit_on(mesh: Mesh, fn: Callable, *, everywhere: bool = False) -> Callable:
@@ -109,7 +109,8 @@ def lower_noise(config: ConfigDict, mesh: Mesh, params: CausalParams, findings: 
   of = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   task = NoiseTask(
       findings=findings, z_id=of(size, height, width, slots - 1, channels),
-      centroid=of(size, *place), spread=of(*place), channel_mean=of(size, place[-1]),
+      place=jax.ShapeDtypeStruct((size,), jnp.int32), centroid=of(size, *place), reach=of(size),
+      healthy=of(*place), spread=of(*place), channel_mean=of(size, place[-1]),
       channel_std=of(size, place[-1]), references=of(noise.references, *place), allowed=of())
   laid_out = lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to)
   task = jax.tree.map(laid_out, task, task_sharding(mesh, size, task))

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".noise.safetensors"
 _CURVE = "curve/"
 # One row a noise, besides the curves.
@@ -42,6 +42,11 @@ class NoiseBank:
     """Which finding the noises are for."""
     return self.made_with["finding"]
 
+  @property
+  def sampler_steps(self) -> int:
+    """Of the sampler that they were optimised through, and that they mean something to."""
+    return self.made_with["noise"]["sampler_steps"]
+
 
 def bank_path(folder: str | Path, finding: str) -> Path:
   """Where a folder keeps a finding's noises."""
@@ -63,7 +68,7 @@ def write_bank(path: str | Path, bank: NoiseBank) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   tensors = {name: np.ascontiguousarray(bank.arrays[name]) for name in COLUMNS}
   tensors |= {_CURVE + name: np.ascontiguousarray(curve) for name, curve in bank.curves.items()}
-  part = path.with_name(path.name + ".part")
+  part = path.with_name(f"{path.name}.{os.getpid()}.part")   # nobody else writes to it
   part.write_bytes(save(tensors, metadata={"cdjax": json.dumps(
       {"format": FORMAT, **bank.made_with}, sort_keys=True)}))
   os.replace(part, path)

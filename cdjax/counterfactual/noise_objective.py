@@ -23,7 +23,10 @@ class NoiseTask:
   Attributes:
     findings: asked, `[N, K]`.
     z_id: identities, `[N, h, w, n-1, c]`, not standardised.
-    centroid: of the finding and side that each noise is for, `[N, h, w, c]`.
+    place: which of them are for the same finding, side and zone, `[N]` int32.
+    centroid: of that class, `[N, h, w, c]`.
+    reach: how far from the healthy mean its real cases lie towards it, `[N]`.
+    healthy: mean of images without finding, `[h, w, c]`.
     spread: of such classes, `[h, w, c]`: the unit of distances.
     channel_mean, channel_std: of the class's samples, `[N, c]`.
     references: real cases that no sample may copy, `[R, h, w, c]`.
@@ -32,7 +35,10 @@ class NoiseTask:
 
   findings: FindingsArrays
   z_id: Array
+  place: Array
   centroid: Array
+  reach: Array
+  healthy: Array
   spread: Array
   channel_mean: Array
   channel_std: Array
@@ -80,16 +86,15 @@ def make_noise_objective(model: CausalModel, params: CausalParams, task: NoiseTa
       guidance_identity=counterfactual.guidance_identity,
       guidance_rescale=counterfactual.guidance_rescale)
   sample = get_sampler(counterfactual.sampler)
-  flat = lambda array: array.reshape(len(array), -1)
 
   def objective(z_T: Array) -> tuple[Array, dict[str, Array]]:
     z_0 = sample(denoise_fn, z_T, schedule=model.schedule, num_steps=noise.sampler_steps,
                  remat=True)
     values = {
-        "semantic": terms.semantic(flat(z_0), flat(task.centroid), task.spread.reshape(-1)),
+        "semantic": terms.semantic(z_0, task.centroid, task.healthy, task.spread, task.reach),
         "appearance": terms.appearance(z_0, task.channel_mean, task.channel_std),
         "norm": terms.norm_prior(z_T),
-        "repulsion": terms.repulsion(z_T),
+        "repulsion": terms.repulsion(z_0, task.centroid, task.spread, task.place),
         "distance": terms.closeness(z_0 / task.spread, task.references / task.spread,
                                     allowed=task.allowed),
     }

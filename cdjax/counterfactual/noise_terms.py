@@ -8,13 +8,27 @@ import jax.numpy as jnp
 from cdjax.core.types import Array
 
 
-def semantic(features: Array, centroid: Array, spread: Array) -> Array:
-  """Mean squared distance of features `[N, F]` to a class's centroid `[F]`, over its spread `[F]`.
+def semantic(sample: Array, centroid: Array, healthy: Array, spread: Array, reach: Array) -> Array:
+  """How far samples fall short of showing a class as its real cases do: `[N]`, 1 for healthy ones.
 
-  The features are the encoder's own, the centroid that of a finding *and* a side: the mean over
-  both sides is a place where nothing is.
+  The class's direction leads from the healthy mean to the class's centroid; a sample's score is its
+  part along it, and the term `max(0, 1 - score / reach)²`. A *distance* to the centroid would
+  reward erasing whatever is focal: cases differ in place and shape, so the centroid is a faint blur
+  that a healthy image is nearer to than any case.
+
+  Args:
+    sample: `[N, ...]`.
+    centroid: of each one's class, `[N, ...]`; of a finding *and* a place: the mean over both sides
+      is a place where nothing is.
+    healthy: mean of images without finding, `[...]`.
+    spread: unit of every element, `[...]`.
+    reach: score of the class's real cases, `[N]`, positive.
   """
-  return (((features - centroid) / spread) ** 2).mean(-1)
+  flat = lambda x: x.reshape(len(x), -1)
+  direction = flat((centroid - healthy) / spread)
+  direction /= jnp.maximum(jnp.linalg.norm(direction, axis=-1, keepdims=True), 1e-12)
+  score = (flat((sample - healthy) / spread) * direction).sum(-1)
+  return jnp.maximum(0.0, 1.0 - score / reach) ** 2
 
 
 def appearance(sample: Array, reference_mean: Array, reference_std: Array) -> Array:
@@ -38,20 +52,22 @@ def norm_prior(z_T: Array) -> Array:
   return energy(square) - energy(jnp.float32(d - 1))
 
 
-def _cosines(a: Array, b: Array) -> Array:
-  flat = lambda x: x.reshape(len(x), -1)
-  unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-  return unit(flat(a)) @ unit(flat(b)).T
+def repulsion(sample: Array, centroid: Array, spread: Array, place: Array) -> Array:
+  """How alike the samples of one place are, beyond what their class has in common: `[N]`.
 
+  Mean of max(cosine, 0)² to the batch's other samples of the same place, each less its centroid.
+  Asked of samples, not of noises: noises that look nothing alike may lead to one and the same case.
 
-def repulsion(z_T: Array) -> Array:
-  """How much a noise `[N, ...]` looks like the others of its batch: mean of max(cosine, 0)², `[N]`.
-
-  Independent noises have cosines of about 1/√d; noises that run into one basin approach 1.
+  Args:
+    sample, centroid: `[N, ...]`.
+    spread: `[...]`.
+    place: `[N]` int; samples of different places differ without being told to.
   """
-  n = len(z_T)
-  similar = jnp.maximum(_cosines(z_T, z_T), 0.0) ** 2
-  return (similar.sum(-1) - jnp.diagonal(similar)) / max(n - 1, 1)
+  rest = ((sample - centroid) / spread).reshape(len(sample), -1)
+  rest /= jnp.sqrt((rest**2).sum(-1, keepdims=True) + 1e-12)
+  others = (place[:, None] == place) & ~jnp.eye(len(place), dtype=bool)
+  similar = jnp.where(others, jnp.maximum(rest @ rest.T, 0.0) ** 2, 0.0)
+  return similar.sum(-1) / jnp.maximum(others.sum(-1), 1)
 
 
 def closeness(sample: Array, references: Array, *, allowed: float) -> Array:

@@ -14,7 +14,6 @@ import cdjax
 from cdjax.core.provenance import to_plain
 from cdjax.core.rng import stream
 from cdjax.core.types import PRESENT, Array, FindingsArrays
-from cdjax.counterfactual.abduct import abduct, abduct_noise
 from cdjax.counterfactual.ahead import jit_on, make_noise_program, rows_sharding, task_sharding
 from cdjax.counterfactual.noise import OptimisedNoise
 from cdjax.counterfactual.noise_bank import (
@@ -30,20 +29,21 @@ from cdjax.counterfactual.noise_objective import (
   make_optimise_fn,
 )
 from cdjax.counterfactual.noise_starts import mixed_starts, random_starts
-from cdjax.data.pipeline import to_model_range
+from cdjax.diffusion.inversion import invert
 from cdjax.evaluate.batching import map_batches
+from cdjax.evaluate.class_centroids import class_centroid, class_reach
+from cdjax.evaluate.copies import threshold_of
 from cdjax.evaluate.drawn_findings import no_findings
 from cdjax.evaluate.references import (
   LatentSpace,
   References,
-  centroids,
   draw_asked,
   find_references,
   identity_rows,
   take,
-  threshold_of,
 )
 from cdjax.evaluate.trained import Trained, put, spread
+from cdjax.models.mirrored import mirror_findings
 from cdjax.sharding.hosts import gather_texts, is_primary
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class NoiseFns:
 
   Attributes:
     optimise: `(starts [N, h, w, c], task) -> OptimisedNoise`.
-    invert: `(key, x, findings, view) -> noises [B, h, w, c]`, of real images.
+    invert: `(key, z_0, z_id, findings) -> noises [B, h, w, c]`, of real cases.
   """
 
   optimise: Callable[[np.ndarray, NoiseTask], OptimisedNoise]
@@ -66,11 +66,22 @@ class NoiseFns:
 
 @dataclasses.dataclass(frozen=True)
 class _Led:
-  """What leads the noises of one finding: references and their noises, centroids, styles."""
+  """What leads the noises of one finding.
 
-  references: References
-  inverted: np.ndarray | None
-  centroid: dict[int, np.ndarray]
+  Attributes:
+    every: all references; they say what is asked and where a class lies.
+    near: at most `noise.references` of them, which no sample may copy.
+    noises: those of `near` and of their mirror images, in this order; None: random starts.
+    starts: the references that `noises` are of.
+    reach: see `class_reach`.
+    allowed: distance from each of `near`.
+  """
+
+  every: References
+  near: References
+  noises: np.ndarray | None
+  starts: References
+  reach: float
   allowed: float
 
 
@@ -104,12 +115,14 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
   check_noise_config(config.counterfactual, config.noise)
   if num < 1:
     raise ValueError(f"num={num}; expected 1 or more noises")
-  references = find_references(space, finding, most=config.noise.references, seed=seed)
-  allowed, whose = threshold_of(space, references, quantile=config.noise.copy_quantile)
+  find = functools.partial(find_references, space, finding, seed=seed, mirror=config.noise.mirror)
+  every, starts = find(most=None), find(most=config.noise.references)
+  near = starts.real
+  allowed, whose = threshold_of(space, near, quantile=config.noise.copy_quantile)
   made_with = to_plain({
       "cdjax": cdjax.__version__, "model": trained.generator,
       "data": space.source.info["fingerprint"], "finding": finding,
-      "vocabulary": trained.vocabulary, "references": references.ids, "seed": seed,
+      "vocabulary": trained.vocabulary, "references": near.ids, "seed": seed,
       "noise": config.noise.to_dict(), "counterfactual": config.counterfactual.to_dict(),
       "copy_threshold": {"distance": allowed, "of": whose}})
   path = bank_path(folder, finding)
@@ -123,8 +136,9 @@ def optimise_bank(trained: Trained, space: LatentSpace, finding: str, folder: Pa
   if done >= num:
     return bank
   fns = fns or make_noise_fns(trained)
-  led = _Led(references, _invert(trained, space, references, seed, fns.invert)
-             if config.noise.start == "mixed" else None, centroids(references), allowed)
+  noises = (_invert(trained, space, starts, seed, fns.invert)
+            if config.noise.start == "mixed" else None)
+  led = _Led(every, near, noises, starts, class_reach(space, every), allowed)
   for batch in range(done // size, -(-num // size)):
     task, starts, columns = _make_batch(trained, space, led, batch, seed)
     found = fns.optimise(starts, task)
@@ -144,10 +158,11 @@ def make_noise_fns(trained: Trained) -> NoiseFns:
   model, mesh, cfg = trained.model, trained.mesh, trained.config.counterfactual
   optimise = make_noise_program(mesh, model, counterfactual=cfg, noise=trained.config.noise)
 
-  def invert(params, key, x, findings, view):
-    abduction = abduct(model, params, key, x, findings, view)
-    return abduct_noise(model, params, abduction, findings, num_steps=cfg.inversion_steps,
-                        order=cfg.inversion_order, refinements=cfg.inversion_refinements)
+  def own_noise(params, key, z_0, z_id, findings):
+    del key
+    return invert(model.denoise_fn(params, findings, z_id), z_0, schedule=model.schedule,
+                  num_steps=cfg.inversion_steps, order=cfg.inversion_order,
+                  refinements=cfg.inversion_refinements)
 
   def run(starts, task):
     size, parts = len(starts), mesh.shape["data"] * mesh.shape["fsdp"]
@@ -158,8 +173,8 @@ def make_noise_fns(trained: Trained) -> NoiseFns:
                         task_sharding(mesh, size, task))
     return jax.device_get(optimise(trained.placed, put(starts, rows_sharding(mesh, size)), task))
 
-  invert = jit_on(mesh, invert, everywhere=True)
-  return NoiseFns(run, spread(mesh, functools.partial(invert, trained.placed)))
+  own_noise = jit_on(mesh, own_noise, everywhere=True)
+  return NoiseFns(run, spread(mesh, functools.partial(own_noise, trained.placed)))
 
 
 def _optimise_fn(trained: Trained) -> Callable:
@@ -170,53 +185,57 @@ def _optimise_fn(trained: Trained) -> Callable:
 def _invert(trained: Trained, space: LatentSpace, references: References, seed: int,
             invert: Callable) -> np.ndarray:
   """The references' own noises, `[R, h, w, c]`."""
-  source = space.source
+  key = stream(jax.random.key(seed), f"invert/{references.k}")
+  findings = take(space.source.index.findings, references.rows)
+  turned = mirror_findings(findings)
+  findings = jax.tree.map(
+      lambda here, there: np.where(references.mirrored[:, None], there, here), findings, turned)
   return map_batches(
-      invert,
-      to_model_range(source.images(references.rows), source.bits),
-      take(source.index.findings, references.rows), source.index.view[references.rows],
-      batch_size=trained.config.noise.batch_size,
-      key=stream(jax.random.key(seed), f"invert/{references.k}"))
+      invert, references.path, _sample_identity(space, references.rows, stream(key, "identity")),
+      findings, batch_size=trained.config.noise.batch_size, key=key)
 
 
 def _make_batch(trained: Trained, space: LatentSpace, led: _Led, batch: int, seed: int
                 ) -> tuple[NoiseTask, np.ndarray, dict[str, np.ndarray]]:
   """Task, starts and bank columns of batch number `batch`."""
-  cfg, references = trained.config.noise, led.references
-  k, size = references.k, cfg.batch_size
+  cfg, every = trained.config.noise, led.every
+  k, size = every.k, cfg.batch_size
   # All that was ever asked for up to here, so that sides go on in turn.
-  asked = take(draw_asked(references, (batch + 1) * size, len(trained.vocabulary), seed=seed),
+  asked = take(draw_asked(every, (batch + 1) * size, len(trained.vocabulary), seed=seed),
                np.arange(batch * size, (batch + 1) * size))
   key = stream(jax.random.key(seed), f"noise/{trained.vocabulary[k]}", batch)
-  side = asked.side[:, k]
-  starts = _starts(key, led, side, references.path.shape[1:], cfg)
+  side, zone = asked.side[:, k], asked.zone[:, k]
   identities = identity_rows(space, k, "real")
   identity = np.random.default_rng([seed, k, 2, batch]).choice(identities, size)
-  columns = {"side": side, "zone": asked.zone[:, k], "severity": asked.severity[:, k],
+  columns = {"side": side, "zone": zone, "severity": asked.severity[:, k],
              "identity": identity.astype(np.int64)}
-  pick = lambda values: np.stack([values[s] for s in side.tolist()])
-  members = {s: references.path[references.side == s] for s in references.sides}
+  places, place = np.unique(np.stack([side, zone], -1), axis=0, return_inverse=True)
+  centroid = np.stack([class_centroid(every, int(s), int(z)) for s, z in places])
+  members = {s: every.path[every.side == s] for s in np.unique(side)}
+  pick = lambda values: np.stack([values[s] for s in side])
   # As many references for every finding, so that all of them run one program.
-  empty = np.full((cfg.references - len(references), *references.path.shape[1:]), _FAR, np.float32)
+  empty = np.full((cfg.references - len(led.near), *every.path.shape[1:]), _FAR, np.float32)
   task = NoiseTask(
       findings=asked, z_id=_sample_identity(space, identity, stream(key, "identity")),
-      centroid=pick(led.centroid), spread=space.spread,
+      place=place.reshape(-1).astype(np.int32), centroid=centroid[place.reshape(-1)],
+      reach=np.full(size, led.reach, np.float32), healthy=space.healthy, spread=space.spread,
       channel_mean=pick({s: path.mean((0, 1, 2)) for s, path in members.items()}),
       channel_std=pick({s: path.std((1, 2)).mean(0) for s, path in members.items()}),
-      references=np.concatenate([references.path, empty]), allowed=np.float32(led.allowed))
-  return task, starts, columns
+      references=np.concatenate([led.near.path, empty]), allowed=np.float32(led.allowed))
+  return task, _starts(key, led, side, every.path.shape[1:], cfg), columns
 
 
 def _starts(key: Array, led: _Led, side: np.ndarray, shape: tuple[int, ...], cfg: ConfigDict
             ) -> np.ndarray:
-  """`[N, h, w, c]`; a mixed start is between references of its own side."""
+  """`[N, h, w, c]`; a mixed start is between references of its own side, where there are any."""
   starts = np.array(random_starts(key, len(side), shape))
-  if led.inverted is not None:
+  if led.noises is not None:
     for value in np.unique(side):
-      rows = np.flatnonzero(side == value)
-      starts[rows] = mixed_starts(
-          stream(key, "mixed", int(value)), led.inverted[led.references.side == value], len(rows),
-          concentration=cfg.concentration, share=cfg.mixed_share)
+      rows, own = np.flatnonzero(side == value), led.starts.side == value
+      if own.any():   # not all references were drawn to start from
+        starts[rows] = mixed_starts(
+            stream(key, "mixed", int(value)), led.noises[own], len(rows),
+            concentration=cfg.concentration, share=cfg.mixed_share)
   return starts
 
 
@@ -279,7 +298,7 @@ def noise_memory(trained: Trained, space: LatentSpace, *, sampler_steps: int) ->
   trained = dataclasses.replace(trained, config=config)
   finding = trained.vocabulary[int(space.counts().argmax())]
   references = find_references(space, finding, most=config.noise.references, seed=0)
-  led = _Led(references, None, centroids(references), 1.0)
+  led = _Led(references, references, None, references, 1.0, 1.0)
   task, starts, _ = _make_batch(trained, space, led, 0, 0)
   compiled = jax.jit(_optimise_fn(trained)).lower(trained.params, starts, task).compile()
   return int(compiled.memory_analysis().temp_size_in_bytes)

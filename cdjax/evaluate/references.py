@@ -1,13 +1,14 @@
 """The training images of a finding in the encoder's own space: what rare ones are generated after.
 
-The space is `z_path`'s posterior means, standardised as the diffusion sees them. A class is a
-finding *and* a side: the mean over both sides is a place where nothing is. Distances are in units
-of an element's spread: its deviation within a class and its posterior's together, so that elements
-that say nothing about the image do not count. Centroids, spreads and references are of training
-images only; held-out images give the distance that a new case has.
+The space is `z_path`'s posterior means, standardised as the diffusion sees them. Distances are in
+units of an element's spread: its deviation within a class and its posterior's together, so that
+elements that say nothing about the image do not count. Spreads and references are of training
+images only; held-out images give the distance that a new case has (`copies`).
 """
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,10 +17,12 @@ import numpy as np
 from cdjax.core.types import ABSENT, PRESENT, FindingsArrays
 from cdjax.data.ensure import ensure_dataset
 from cdjax.data.source import Split, open_split
-from cdjax.evaluate.distances import nearest
 from cdjax.evaluate.drawn_findings import no_findings
 from cdjax.evaluate.trained import Trained
+from cdjax.models.mirrored import can_mirror, mirror_findings
 from cdjax.train.stages import encode_split
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,9 @@ class LatentSpace:
   Attributes:
     source: the training split, N records.
     path: standardised posterior means of `z_path`, `[N, h, w, c]` float32.
+    mirrored: rows `[R]` → the same of these images with the lesion on its other side,
+      `[R, h, w, c]`, see `models.mirrored`.
+    healthy: mean of `path` over the images without finding, `[h, w, c]`.
     spread: of each element within a class and its posterior, `[h, w, c]`.
     held_out: standardised posterior means of the validation split, `[H, h, w, c]`.
     held_out_findings: its findings, `[H, K]`.
@@ -37,6 +43,8 @@ class LatentSpace:
 
   source: Split
   path: np.ndarray
+  mirrored: Callable[[np.ndarray], np.ndarray]
+  healthy: np.ndarray
   spread: np.ndarray
   held_out: np.ndarray
   held_out_findings: FindingsArrays
@@ -54,14 +62,15 @@ class LatentSpace:
 
 @dataclasses.dataclass(frozen=True)
 class References:
-  """Training images of one finding.
+  """Training images of one finding, as they are and with the lesion on its other side.
 
   Attributes:
     k: which finding of the vocabulary.
-    rows: `[R]` int, of the training split.
+    rows: `[R]` int, of the training split; a row occurs again where it is mirrored.
     ids: their image ids.
     path: `[R, h, w, c]`, standardised.
     side, zone, severity: `[R]`, as labelled; 0, 0 and -1 where unknown.
+    mirrored: `[R]` bool.
   """
 
   k: int
@@ -71,14 +80,21 @@ class References:
   side: np.ndarray
   zone: np.ndarray
   severity: np.ndarray
+  mirrored: np.ndarray
 
   def __len__(self) -> int:
     return len(self.rows)
 
+  def where(self, keep: np.ndarray) -> "References":
+    """Those that are True in `keep` `[R]`."""
+    ids = [name for name, kept in zip(self.ids, keep, strict=True) if kept]
+    return References(self.k, self.rows[keep], ids, self.path[keep], self.side[keep],
+                      self.zone[keep], self.severity[keep], self.mirrored[keep])
+
   @property
-  def sides(self) -> tuple[int, ...]:
-    """Bit masks of the sides that occur, 0 where none is known."""
-    return tuple(int(side) for side in np.unique(self.side))
+  def real(self) -> "References":
+    """The images as they are."""
+    return self.where(~self.mirrored)
 
 
 def load_space(trained: Trained, workdir: Path) -> LatentSpace:
@@ -102,8 +118,18 @@ def load_space(trained: Trained, workdir: Path) -> LatentSpace:
   path, latents = read("train")
   noise = (np.exp(np.load(latents / "path_logvar.npy")) / stats.path_std**2).mean(0)
   spread = np.sqrt(within_class_variance(path, source.index.findings) + noise)
-  return LatentSpace(source, path, spread.astype(np.float32), read("validation")[0],
-                     held_out.index.findings, latents)
+  healthy = np.asarray(source.index.findings.healthy)
+  if not healthy.any():
+    log.warning("%s: no training image is without finding; the mean of all stands for a healthy "
+                "one", source.path)
+
+  def mirrored(rows):
+    turned = np.load(latents / "mirror_mean.npy", mmap_mode="r")[rows]
+    return ((turned - stats.path_mean) / stats.path_std).astype(np.float32)
+
+  return LatentSpace(source, path, mirrored, path[healthy if healthy.any() else slice(None)].mean(0),
+                     spread.astype(np.float32), read("validation")[0], held_out.index.findings,
+                     latents)
 
 
 def within_class_variance(path: np.ndarray, findings: FindingsArrays) -> np.ndarray:
@@ -130,7 +156,8 @@ def within_class_variance(path: np.ndarray, findings: FindingsArrays) -> np.ndar
   return squares / freedom if freedom else np.ones(path.shape[1:])
 
 
-def find_references(space: LatentSpace, finding: str, *, most: int | None, seed: int) -> References:
+def find_references(space: LatentSpace, finding: str, *, most: int | None, seed: int,
+                    mirror: bool = False) -> References:
   """The training images that show a finding, `most` of them drawn where there are more.
 
   Args:
@@ -138,6 +165,7 @@ def find_references(space: LatentSpace, finding: str, *, most: int | None, seed:
     finding: canonical name.
     most: None takes all.
     seed: of the draw.
+    mirror: behind them, those whose lesions all have a side once more, mirrored.
 
   Raises:
     ValueError: a finding that the model does not know, or that no training image shows.
@@ -152,29 +180,34 @@ def find_references(space: LatentSpace, finding: str, *, most: int | None, seed:
                      "nothing to lead a noise by")
   if most is not None and rows.size > most:
     rows = np.sort(np.random.default_rng([seed, k]).choice(rows, most, replace=False))
-  every, labels = space.source.image_ids(), space.source.index.findings
-  of = lambda name: np.asarray(getattr(labels, name))[rows, k]
-  return References(k, rows, [every[row] for row in rows], space.path[rows], of("side"), of("zone"),
-                    of("severity"))
-
-
-def centroids(references: References) -> dict[int, np.ndarray]:
-  """Mean of each side's references, side's bit mask → `[h, w, c]`."""
-  return {side: references.path[references.side == side].mean(0) for side in references.sides}
+  findings, path = take(space.source.index.findings, rows), space.path[rows]
+  turned = np.flatnonzero(can_mirror(findings)) if mirror else np.zeros(0, int)
+  both = lambda here, there: np.concatenate([here, there[turned]])
+  if turned.size:
+    path = np.concatenate([path, space.mirrored(rows[turned])])
+  other, every = mirror_findings(findings), space.source.image_ids()
+  of = lambda name: both(getattr(findings, name)[:, k], np.asarray(getattr(other, name))[:, k])
+  rows = both(rows, rows)
+  return References(k, rows, [every[row] for row in rows], path, of("side"), of("zone"),
+                    of("severity"), np.arange(len(rows)) >= len(rows) - turned.size)
 
 
 def draw_asked(references: References, num: int, num_findings: int, *, seed: int
                ) -> FindingsArrays:
-  """Findings to ask for, `[num, K]`: this one alone, with the references' sides, zones, severities.
+  """Findings to ask for, `[num, K]`: this one alone, with the references' places and severities.
 
-  Sides come in turn, so that each is asked equally often; zone and severity are drawn independently
-  of each other and of the side, so that few references give more than their own combinations.
+  Sides come in turn, so that each is asked equally often; the zone is that of a reference on this
+  side, since nobody could say what the finding looks like where it never was. The severity is drawn
+  independently of both.
   """
   k, generator = references.k, np.random.default_rng([seed, references.k, 1])
   asked = no_findings(num, num_findings)
   asked.status[:, k] = PRESENT
-  asked.side[:, k] = np.resize(references.sides, num)
-  asked.zone[:, k] = generator.choice(references.zone, num)
+  asked.side[:, k] = np.resize(np.unique(references.side), num)
+  draws = generator.random(num)
+  for i, side in enumerate(asked.side[:, k]):
+    zones = references.zone[references.side == side]
+    asked.zone[i, k] = zones[int(draws[i] * len(zones))]
   asked.severity[:, k] = generator.choice(references.severity, num)
   return asked
 
@@ -199,49 +232,6 @@ def identity_rows(space: LatentSpace, k: int, kind: str) -> np.ndarray:
     raise ValueError(f"no training image of {space.source.path} can lend its identity "
                      f"(identities={kind!r}){other}")
   return rows
-
-
-def copy_threshold(held_out: np.ndarray, shows: np.ndarray, references: np.ndarray, *,
-                   quantile: float) -> tuple[float, str]:
-  """The distance to a finding's references below which a generated case counts as a copy.
-
-  It is the `quantile` of the distances of held-out real cases to their nearest reference: of those
-  that show the finding where there are at least 1 / quantile of them, else of all, which come less
-  close, so that rather more is thrown away.
-
-  Args:
-    held_out: `[H, ...]`, in units in which distances mean something.
-    shows: `[H]` bool, whether they show the finding.
-    references: `[R, ...]`, in the same.
-    quantile: above 0 and below 1.
-
-  Returns:
-    The distance, and of whom it is, for the record.
-
-  Raises:
-    ValueError: a quantile outside (0, 1), or fewer than 1 / quantile held-out cases.
-  """
-  if not 0 < quantile < 1:
-    raise ValueError(f"copy_quantile={quantile}; expected above 0 and below 1")
-  needed = int(np.ceil(1 / quantile - 1e-9))
-  rows, whose = np.flatnonzero(shows), "held-out cases of the finding"
-  if rows.size < needed:
-    rows, whose = np.arange(len(held_out)), "held-out cases of any finding"
-  if rows.size < needed:
-    raise ValueError(f"{rows.size} held-out cases have no quantile {quantile}; expected at least "
-                     f"{needed}, or a larger noise.copy_quantile")
-  flat = lambda a: a.reshape(len(a), -1)
-  distance, _ = nearest(flat(held_out[rows]), flat(references))
-  return float(np.quantile(distance, quantile)), f"{rows.size} {whose}"
-
-
-def threshold_of(space: LatentSpace, references: References, *, quantile: float
-                 ) -> tuple[float, str]:
-  """`copy_threshold` of these references, from the validation split's cases with a finding."""
-  status = np.asarray(space.held_out_findings.status)
-  sick = (status == PRESENT).any(1)
-  return copy_threshold(space.held_out[sick] / space.spread, status[sick, references.k] == PRESENT,
-                        references.path / space.spread, quantile=quantile)
 
 
 def take(findings: FindingsArrays, rows: np.ndarray) -> FindingsArrays:

@@ -19,6 +19,7 @@ from cdjax.core.types import Array, FindingsArrays
 from cdjax.counterfactual.ahead import jit_on, make_answer_program
 from cdjax.counterfactual.noise_bank import NoiseBank
 from cdjax.data.pipeline import to_model_range
+from cdjax.evaluate.copies import threshold_of
 from cdjax.evaluate.distances import nearest
 from cdjax.evaluate.image_metrics import from_model
 from cdjax.evaluate.noise_workdir import asked_of
@@ -29,7 +30,6 @@ from cdjax.evaluate.references import (
     find_references,
     identity_rows,
     take,
-    threshold_of,
 )
 from cdjax.evaluate.trained import Trained, spread
 
@@ -63,7 +63,7 @@ class Generator:
 
   Attributes:
     trained, space: the workdir.
-    references: every training image of the finding.
+    references: every training image of the finding, and what is asked: mirror images too.
     identities: training rows that may lend their identity.
     threshold: distance below which an answer is a copy.
     threshold_of: whose distances that is from, in words.
@@ -99,8 +99,8 @@ class Generator:
       noise, asked = self.bank.arrays["z_T"][rows], asked_of(self.bank, rows)
     images, z_path = self.ask(index, source, asked, noise)
     distance, which = self.nearest_real(z_path)
-    return Generated(from_model(images), asked, source, rows, self.references.rows[which], distance,
-                     distance < self.threshold)
+    return Generated(from_model(images), asked, source, rows, self.references.real.rows[which],
+                     distance, distance < self.threshold)
 
   def ask(self, index: int, source: np.ndarray, asked: FindingsArrays, noise: np.ndarray | None
           ) -> tuple[np.ndarray, np.ndarray]:
@@ -112,20 +112,28 @@ class Generator:
         asked, split.index.view[source], noise))
 
   def nearest_real(self, z_path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each `[B, h, w, c]` to the nearest reference, and which reference that is."""
+    """Distance of each `[B, h, w, c]` to the nearest real reference, and which of them that is."""
     flat = lambda a: (a / self.space.spread).reshape(len(a), -1)
-    return nearest(flat(z_path), flat(self.references.path))
+    return nearest(flat(z_path), flat(self.references.real.path))
 
 
-def make_answer_fn(trained: Trained) -> Callable:
+def make_answer_fn(trained: Trained, *, num_steps: int | None = None) -> Callable:
   """`fn(key, x, findings, asked, view, noise) -> (images, z_path)`.
 
   Without noise (None) it is ordinary sampling. Compiled once for a batch size, with and without
   noises; the questions are spread over the devices. Images are in [-1, 1], `z_path` is what the
   encoder reads from them, standardised.
+
+  Args:
+    trained: the workdir.
+    num_steps: of the sampler; None: `counterfactual.num_steps`. Noises of a bank mean what they
+      were optimised for with the steps of that optimisation only.
   """
   model, mesh = trained.model, trained.mesh
-  ask = make_answer_program(mesh, model, trained.config.counterfactual)
+  cfg = trained.config.counterfactual.copy_and_resolve_references()
+  with cfg.unlocked():
+    cfg.num_steps = num_steps or cfg.num_steps
+  ask = make_answer_program(mesh, model, cfg)
 
   def encode(params, images):
     return (model.encode(params, images).pathology.mean - params.stats.path_mean
@@ -151,19 +159,20 @@ def make_generator(trained: Trained, space: LatentSpace, finding: str, *, identi
     identities: "healthy" or "real", see `references.identity_rows`.
     seed: of everything.
     bank: noises to start from.
-    fn: of `make_answer_fn`, where several findings share it.
+    fn: of `make_answer_fn`, where several findings share it; with a bank, of its `sampler_steps`.
 
   Raises:
     ValueError: the bank is of another finding; a finding or identities that are not there.
   """
   if bank is not None and bank.finding != finding:
     raise ValueError(f"the noise bank is of {bank.finding!r}; expected one of {finding!r}")
-  references = find_references(space, finding, most=None, seed=seed)
-  threshold, whose = threshold_of(space, references,
-                                  quantile=trained.config.noise.copy_quantile)
+  noise = trained.config.noise
+  references = find_references(space, finding, most=None, seed=seed, mirror=noise.mirror)
+  threshold, whose = threshold_of(space, references.real, quantile=noise.copy_quantile)
+  fn = fn or make_answer_fn(trained, num_steps=bank.sampler_steps if bank else None)
   return Generator(
       trained, space, references, identity_rows(space, references.k, identities), threshold, whose,
-      bank, seed, trained.config.noise.batch_size, fn or make_answer_fn(trained))
+      bank, seed, noise.batch_size, fn)
 
 
 def tail_balanced(counts: np.ndarray, num: int) -> np.ndarray:

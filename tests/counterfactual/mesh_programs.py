@@ -60,7 +60,8 @@ def make_task(config, rng) -> tuple[np.ndarray, NoiseTask]:
   place = (height, width, channels)
   return normal(NOISES, *place), NoiseTask(
       draw_findings(config, rng, NOISES), normal(NOISES, height, width, slots - 1, channels),
-      centroid=normal(NOISES, *place), spread=1 + normal(*place) ** 2,
+      place=rng.integers(0, 2, NOISES).astype(np.int32), centroid=normal(NOISES, *place),
+      reach=1 + normal(NOISES) ** 2, healthy=normal(*place), spread=1 + normal(*place) ** 2,
       channel_mean=normal(NOISES, channels), channel_std=1 + normal(NOISES, channels) ** 2,
       references=normal(config.noise.references, *place), allowed=np.float32(8.0))
 

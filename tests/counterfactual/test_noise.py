@@ -145,20 +145,33 @@ def test_the_norm_prior_is_least_on_the_sphere():
                              rtol=1e-3)
 
 
-def test_noises_repel_and_references_keep_their_distance():
+def test_samples_repel_and_references_keep_their_distance():
   z = random_starts(KEY, 3, (8, 8, 4))
-  apart = terms.repulsion(z)
-  together = terms.repulsion(jnp.concatenate([z, z[:1]]))
+  of = lambda z, place: terms.repulsion(z, 5.0 * jnp.ones_like(z), jnp.ones(z.shape[1:]),
+                                        jnp.asarray(place))
+  z = z + 5.0   # what the class has in common makes nobody alike
+  apart = of(z, [0, 0, 0])
+  twice = jnp.concatenate([z, z[:1]])
+  together = of(twice, [0, 0, 0, 0])
   assert apart.max() < 0.05 and together[0] > 0.3 and together[1] < 0.05
-  assert terms.repulsion(z[:1]).tolist() == [0.0]
+  assert of(z[:1], [0]).tolist() == [0.0]
+  assert of(twice, [0, 1, 2, 3]).tolist() == [0.0] * 4   # at other places
   close = terms.closeness(jnp.zeros((2, 4)), jnp.asarray([[3.0, 0, 0, 0], [0, 1.0, 0, 0]]),
                           allowed=2.0)
   np.testing.assert_allclose(close, [0.25, 0.25], rtol=1e-5)
 
 
-def test_centroids_and_styles():
-  assert terms.semantic(jnp.asarray([[1.0, 4.0]]), jnp.asarray([1.0, 0.0]),
-                        jnp.asarray([1.0, 2.0])).tolist() == [2.0]
+def test_a_sample_is_scored_along_its_class():
+  centroid, healthy, spread = (jnp.asarray(v) for v in ([[3.0, 1.0]], [1.0, 1.0], [2.0, 1.0]))
+  of = lambda *sample: float(terms.semantic(
+      jnp.asarray([sample]), centroid, healthy, spread, jnp.asarray([4.0]))[0])
+  assert of(1.0, 1.0) == 1.0 == of(1.0, 7.0)   # healthy, and off to the side
+  assert of(5.0, 1.0) == pytest.approx(0.25)   # two spreads along it, of four
+  assert of(9.0, -3.0) == 0.0 == of(20.0, 1.0)   # as far as real cases, and farther
+  assert of(-3.0, 1.0) > 1.0
+
+
+def test_styles():
   sample = random_starts(KEY, 2, (8, 8, 4))
   mean, std = sample.mean((1, 2)), sample.std((1, 2))
   got = terms.appearance(sample, mean[0], std[0])

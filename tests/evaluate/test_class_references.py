@@ -7,6 +7,8 @@ import pytest
 
 from cdjax.core.types import FindingsArrays
 from cdjax.evaluate import references as r
+from cdjax.evaluate.class_centroids import class_centroid, class_reach
+from cdjax.evaluate.copies import copy_threshold, threshold_of
 from cdjax.evaluate.synthesis import fill_to, tail_balanced
 
 SHAPE = (2, 2, 1)
@@ -31,21 +33,56 @@ def make_space(n=200, seed=0):
   source = SimpleNamespace(index=SimpleNamespace(findings=findings), path="data",
                            vocabulary=("nodule", "cardiomegaly"),
                            image_ids=lambda: [f"image-{i}" for i in range(n)])
-  return r.LatentSpace(source, path, np.ones(SHAPE, np.float32), path[:40],
-                       r.take(findings, np.arange(40)), folder=None)
+  return r.LatentSpace(source, path, lambda rows: -path[rows], path[k == 2].mean(0),
+                       np.ones(SHAPE, np.float32), path[:40], r.take(findings, np.arange(40)),
+                       folder=None)
 
 
-def test_a_class_is_a_finding_and_a_side():
+def test_a_class_is_a_finding_and_a_place():
   space = make_space()
   references = r.find_references(space, "nodule", most=None, seed=0)
-  assert references.sides == (1, 2) and len(references) == space.counts()[0]
+  assert len(references) == space.counts()[0] and not references.mirrored.any()
   assert references.ids[0] == f"image-{references.rows[0]}"
-  found = r.centroids(references)
-  np.testing.assert_allclose(found[1], 3.0, atol=0.4)
-  np.testing.assert_allclose(found[2], -3.0, atol=0.4)
+  np.testing.assert_allclose(class_centroid(references, 1, 4), 3.0, atol=0.4)
+  np.testing.assert_allclose(class_centroid(references, 2, 1), -3.0, atol=0.4)
   # Within a class, not between the sides, whose means are 6 apart.
   variance = r.within_class_variance(space.path, space.source.index.findings)
   np.testing.assert_allclose(variance, 0.25, atol=0.08)
+  # Four elements, each 3 from the healthy mean; of the class without a side nothing points away.
+  assert class_reach(space, references) == pytest.approx(6.0, abs=0.3)
+  assert 0 < class_reach(space, r.find_references(space, "cardiomegaly", most=None, seed=0)) < 1
+
+
+def test_a_zone_of_few_cases_leans_on_its_side():
+  path = np.array([1.0, 2.0, 3.0, 10.0]).reshape(4, 1, 1, 1)
+  place = lambda *values: np.array(values)
+  references = r.References(0, np.arange(4), list("abcd"), path, place(1, 1, 1, 2),
+                            place(1, 1, 4, 1), np.ones(4), np.zeros(4, bool))
+  of = lambda *where, **kw: class_centroid(references, *where, **kw).item()
+  assert of(1, 1) == pytest.approx(2 / 3 * 1.5 + 1 / 3 * 2.0)
+  assert of(1, 4) == pytest.approx(1 / 2 * 3.0 + 1 / 2 * 2.0)
+  assert of(1, 2) == 2.0   # no case there
+  assert of(1, 4, without=2) == 1.5
+  assert of(2, 1, without=3) == pytest.approx(2 / 3 * 1.5 + 1 / 3 * 2.0)   # none of its side
+  alone = references.where(np.arange(4) == 3)
+  assert class_centroid(alone, 2, 1, without=3) is None
+  space = make_space()
+  one = r.find_references(space, "nodule", most=1, seed=0)
+  assert class_reach(space, one) == pytest.approx(np.linalg.norm(one.path[0] - space.healthy))
+
+
+def test_mirror_images_lead_too():
+  space = make_space()
+  plain = r.find_references(space, "nodule", most=3, seed=1)
+  both = r.find_references(space, "nodule", most=3, seed=1, mirror=True)
+  assert len(both) == 6 and both.mirrored.tolist() == [False] * 3 + [True] * 3
+  np.testing.assert_array_equal(both.rows, np.tile(plain.rows, 2))
+  np.testing.assert_array_equal(both.path[3:], -plain.path)
+  np.testing.assert_array_equal(both.side[3:], 3 - plain.side)
+  np.testing.assert_array_equal(both.zone[3:], plain.zone)
+  np.testing.assert_array_equal(both.real.path, plain.path)
+  # A finding without a side has no other one.
+  assert not r.find_references(space, "cardiomegaly", most=3, seed=1, mirror=True).mirrored.any()
 
 
 def test_few_references_are_drawn_once_and_for_all():
@@ -68,6 +105,10 @@ def test_sides_are_asked_in_turn_and_details_as_the_references_have_them():
   assert asked.status[:, 0].all() and not asked.status[:, 1].any()
   assert asked.side[:4, 0].tolist() == [1, 2, 1, 2] and not asked.side[:, 1].any()
   assert set(asked.zone[:, 0]) == {1, 4}
+  # A zone is asked on the sides only on which it was seen.
+  left_upper = references.where((references.side == 2) | (references.zone == 1))
+  again = r.draw_asked(left_upper, 60, 2, seed=3)
+  assert set(again.zone[again.side == 1]) == {1} and set(again.zone[again.side == 2]) == {1, 4}
   assert set(asked.severity[:, 0]) <= set(references.severity)
   assert (asked.severity[:, 1] == -1).all()
 
@@ -82,18 +123,31 @@ def test_identities_never_show_the_finding():
 
 
 def test_the_threshold_is_the_quantile_of_new_cases():
-  references = np.zeros((1, 1))
-  held_out = np.arange(1.0, 101.0)[:, None]
-  shows = held_out[:, 0] <= 50
-  distance, whose = r.copy_threshold(held_out, shows, references, quantile=0.1)
+  references, cases = np.zeros((1, 1)), np.arange(1.0, 101.0)[:, None]
+  distance, whose = copy_threshold(cases[:50], references, {}, quantile=0.1)
   assert distance == pytest.approx(np.quantile(np.arange(1.0, 51.0), 0.1))
   assert whose == "50 held-out cases of the finding"
-  distance, whose = r.copy_threshold(held_out, shows & (held_out[:, 0] < 5), references,
-                                     quantile=0.1)
-  assert distance == pytest.approx(np.quantile(np.arange(1.0, 101.0), 0.1))
-  assert whose == "100 held-out cases of any finding"
-  with pytest.raises(ValueError, match=r"3 held-out cases have no quantile .*at least 10"):
-    r.copy_threshold(held_out[:3], shows[:3], references, quantile=0.1)
+  # Too few of its own: the closest of those that have enough cases and enough images.
+  others = {"far": (cases + 7, references), "near": (cases + 3, np.zeros((5, 1))),
+            "few": (cases[:2] - 1, references), "poor": (cases, np.zeros((0, 1)))}
+  distance, whose = copy_threshold(cases[:3], references, others, quantile=0.1)
+  assert distance == pytest.approx(3 + np.quantile(np.arange(1.0, 101.0), 0.1))
+  assert whose.startswith("100 held-out cases of near, the closest of 2 findings")
+  distance, whose = copy_threshold(cases[:3], references, {"few": others["few"]}, quantile=0.1)
+  assert distance == pytest.approx(np.quantile([1, 2, 3, 0, 1], 0.1))
+  assert whose == "5 held-out cases of 2 findings together (few)"
+  with pytest.raises(ValueError, match="no held-out image shows a finding"):
+    copy_threshold(cases[:0], references, {"poor": others["poor"]}, quantile=0.1)
+  with pytest.raises(ValueError, match="copy_quantile=1"):
+    copy_threshold(cases, references, {}, quantile=1)
+
+
+def test_other_findings_stand_for_a_rare_one():
+  space = make_space()
+  few = r.find_references(space, "nodule", most=2, seed=0)
+  space.held_out_findings.status[:, 0] = 0
+  distance, whose = threshold_of(space, few, quantile=0.1)
+  assert "of cardiomegaly, the closest of 1" in whose and 0 < distance < 2
 
 
 @pytest.mark.parametrize("counts, num, expected", [

@@ -127,9 +127,9 @@ def load_space(trained: Trained, workdir: Path) -> LatentSpace:
     turned = np.load(latents / "mirror_mean.npy", mmap_mode="r")[rows]
     return ((turned - stats.path_mean) / stats.path_std).astype(np.float32)
 
-  return LatentSpace(source, path, mirrored, path[healthy if healthy.any() else slice(None)].mean(0),
-                     spread.astype(np.float32), read("validation")[0], held_out.index.findings,
-                     latents)
+  of_healthy = path[healthy if healthy.any() else slice(None)].mean(0)
+  return LatentSpace(source, path, mirrored, of_healthy, spread.astype(np.float32),
+                     read("validation")[0], held_out.index.findings, latents)
 
 
 def within_class_variance(path: np.ndarray, findings: FindingsArrays) -> np.ndarray:

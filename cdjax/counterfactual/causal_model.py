@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cdjax.core.types import Array, FindingsArrays, Prediction, PyTree
-from cdjax.diffusion.guidance import rescale, two_conditions
+from cdjax.diffusion.guidance import two_conditions
 from cdjax.diffusion.prediction import DenoiseFn, predict_from
 from cdjax.diffusion.schedule import Schedule, make_schedule
 from cdjax.models.denoiser import Denoiser, LatentStats, drop_findings, make_denoiser
@@ -91,15 +91,14 @@ class CausalModel:
       params, findings, z_id: as `denoise_fn`'s.
       guidance_findings: `[B]`, a scale for each example.
       guidance_identity: a Python number; 1 saves an evaluation.
-      guidance_rescale: strength of `diffusion.guidance.rescale`, 0..1.
+      guidance_rescale: strength of `diffusion.guidance.combine`'s rescale, 0..1.
     """
     unasked = drop_findings(findings, jnp.ones(z_id.shape[0], bool))
-    both_fn = self.denoise_fn(params, findings, z_id)
-    guided_fn = two_conditions(
+    return two_conditions(
         self.denoise_fn(params, unasked, z_id, has_identity=False),
-        self.denoise_fn(params, unasked, z_id), both_fn,
-        identity_scale=guidance_identity, findings_scale=guidance_findings)
-    return rescale(guided_fn, both_fn, self.schedule, strength=guidance_rescale)
+        self.denoise_fn(params, unasked, z_id), self.denoise_fn(params, findings, z_id),
+        identity_scale=guidance_identity, findings_scale=guidance_findings,
+        schedule=self.schedule, rescale=guidance_rescale)
 
 
 def make_causal_model(config: ConfigDict) -> CausalModel:

@@ -17,15 +17,31 @@ from cdjax.diffusion.prediction import DenoiseFn
 from cdjax.diffusion.schedule import Schedule, coefficients
 
 
-def combine(terms: list[tuple[DenoiseFn, float | Array]]) -> DenoiseFn:
+def combine(terms: list[tuple[DenoiseFn, float | Array]], *, schedule: Schedule | None = None,
+            rescale: float = 0.0) -> DenoiseFn:
   """Weighted sum of predictions; the weights sum to 1.
+
+  With `rescale` the sum gets the spread of the last term, which has all conditions: guidance
+  over-exposes. `x0' = rescale · x0 std(x0_last) / std(x0) + (1 - rescale) x0`, standard deviations
+  over all of an example but the batch; eps follows from z_t.
 
   Args:
     terms: `(denoise_fn, weight)`; a weight is a Python number or `[B]`. Terms of a weight that is
-      the Python number 0 are never evaluated; a single term of weight 1 is returned as it is.
+      the Python number 0 are never evaluated, but for the last one's where it is the measure of
+      the others; a single term of weight 1 is returned as it is.
+    schedule: the schedule, where something is rescaled.
+    rescale: strength (phi) in [0, 1], a Python number.
+
+  References:
+    Lin et al. 2023, arXiv:2305.08891, eq. 15 and 16.
   """
-  used = [(fn, w) for fn, w in terms if not (isinstance(w, int | float) and w == 0)]
-  if len(used) == 1 and isinstance(used[0][1], int | float) and used[0][1] == 1:
+  if not 0 <= rescale <= 1 or (rescale and schedule is None):
+    raise ValueError(f"rescale strength={rescale}; expected 0..1, and a schedule above 0")
+  is_number = lambda w, value: isinstance(w, int | float) and w == value
+  used = [(fn, w) for fn, w in terms[:-1] if not is_number(w, 0)]
+  if not is_number(terms[-1][1], 0) or rescale:
+    used.append(terms[-1])
+  if len(used) == 1 and is_number(used[0][1], 1):
     return used[0][0]
 
   def denoise_fn(z_t: Array, t: Array) -> Prediction:
@@ -34,23 +50,39 @@ def combine(terms: list[tuple[DenoiseFn, float | Array]]) -> DenoiseFn:
       weight = weight.reshape(weight.shape + (1,) * (z_t.ndim - 1 if weight.ndim else 0))
       return jax.tree.map(lambda a: weight * a, prediction)
 
-    parts = [weighted(fn(z_t, t), w) for fn, w in used]
-    return jax.tree.map(lambda *a: sum(a[1:], a[0]), *parts)
+    # Each once: compilers do not find out that two evaluations are the same.
+    predictions = [fn(z_t, t) for fn, _ in used]
+    parts = [weighted(p, w) for p, (_, w) in zip(predictions, used, strict=True)]
+    guided = jax.tree.map(lambda *a: sum(a[1:], a[0]), *parts)
+    return _rescale(guided, predictions[-1], z_t, t, schedule, rescale) if rescale else guided
 
   return denoise_fn
 
 
-def classifier_free(cond_fn: DenoiseFn, uncond_fn: DenoiseFn, scale: float | Array) -> DenoiseFn:
+def _rescale(guided: Prediction, cond: Prediction, z_t: Array, t: Array, schedule: Schedule,
+             strength: float) -> Prediction:
+  axes = tuple(range(1, z_t.ndim))
+  ratio = cond.x0.std(axes, keepdims=True) / jnp.maximum(guided.x0.std(axes, keepdims=True), 1e-6)
+  x0 = guided.x0 * (strength * ratio + (1.0 - strength))
+  alpha, sigma = coefficients(schedule, t, z_t.ndim)
+  return Prediction(x0=x0, eps=(z_t - alpha * x0) / sigma)
+
+
+def classifier_free(cond_fn: DenoiseFn, uncond_fn: DenoiseFn, scale: float | Array, **how
+                    ) -> DenoiseFn:
   """`uncond + scale (cond - uncond)`; with the Python number 1, cond_fn itself.
+
+  `how` is `combine`'s.
 
   References:
     Ho & Salimans 2022, arXiv:2207.12598 (there w = s - 1).
   """
-  return combine([(uncond_fn, 1 - scale), (cond_fn, scale)])
+  return combine([(uncond_fn, 1 - scale), (cond_fn, scale)], **how)
 
 
 def two_conditions(null_fn: DenoiseFn, identity_fn: DenoiseFn, both_fn: DenoiseFn, *,
-                   identity_scale: float | Array, findings_scale: float | Array) -> DenoiseFn:
+                   identity_scale: float | Array, findings_scale: float | Array, **how
+                   ) -> DenoiseFn:
   """Guidance by identity and by findings, each with its own scale.
 
   `e(null, null) + s_id (e(null, id) - e(null, null)) + s_f (e(f, id) - e(null, id))`, e(f, id)
@@ -65,42 +97,10 @@ def two_conditions(null_fn: DenoiseFn, identity_fn: DenoiseFn, both_fn: DenoiseF
     both_fn: with both.
     identity_scale: s_id.
     findings_scale: s_f.
+    **how: `combine`'s.
 
   References:
     Brooks et al. 2023 (InstructPix2Pix), arXiv:2211.09800, eq. 3.
   """
   return combine([(null_fn, 1 - identity_scale), (identity_fn, identity_scale - findings_scale),
-                  (both_fn, findings_scale)])
-
-
-def rescale(guided_fn: DenoiseFn, cond_fn: DenoiseFn, schedule: Schedule, *,
-            strength: float = 0.7) -> DenoiseFn:
-  """Gives the guided x0 the standard deviation of the conditional one: undoes over-exposure.
-
-  `x0' = strength · x0_guided std(x0_cond) / std(x0_guided) + (1 - strength) x0_guided`, standard
-  deviations over all of an example but the batch; eps follows from z_t. Costs an evaluation of
-  cond_fn, which `jit` merges with the same evaluation inside guided_fn.
-
-  Args:
-    guided_fn: with guidance.
-    cond_fn: without, all conditions given.
-    schedule: the schedule.
-    strength: phi in [0, 1], a Python number; 0 returns guided_fn.
-
-  References:
-    Lin et al. 2023, arXiv:2305.08891, eq. 15 and 16.
-  """
-  if not 0 <= strength <= 1:
-    raise ValueError(f"rescale strength={strength}; expected 0..1")
-  if strength == 0:
-    return guided_fn
-
-  def denoise_fn(z_t: Array, t: Array) -> Prediction:
-    guided, cond = guided_fn(z_t, t).x0, cond_fn(z_t, t).x0
-    axes = tuple(range(1, z_t.ndim))
-    ratio = cond.std(axes, keepdims=True) / jnp.maximum(guided.std(axes, keepdims=True), 1e-6)
-    x0 = guided * (strength * ratio + (1.0 - strength))
-    alpha, sigma = coefficients(schedule, t, z_t.ndim)
-    return Prediction(x0=x0, eps=(z_t - alpha * x0) / sigma)
-
-  return denoise_fn
+                  (both_fn, findings_scale)], **how)

@@ -74,21 +74,27 @@ def test_two_conditions_evaluate_only_what_counts(identity_scale, findings_scale
 
 
 def test_rescale_restores_the_spread_of_the_conditional():
-  cond, uncond = constant_v(1), constant_v(2)
+  calls = []
+  cond, uncond = constant_v(1, calls), constant_v(2, calls)
   guided = guidance.classifier_free(cond, uncond, 6.0)
+  rescaled = lambda strength, scale=6.0: guidance.classifier_free(
+      cond, uncond, scale, schedule=SCHEDULE, rescale=strength)
   spread = lambda p: np.asarray(p.x0).std((1, 2, 3))
-  full = guidance.rescale(guided, cond, SCHEDULE, strength=1.0)(Z_T, T)
+  full = rescaled(1.0)(Z_T, T)
+  assert sorted(calls) == [1, 2]   # each once
   np.testing.assert_allclose(spread(full), spread(cond(Z_T, T)), rtol=1e-3)
-  half = guidance.rescale(guided, cond, SCHEDULE, strength=0.5)(Z_T, T)
+  half = rescaled(0.5)(Z_T, T)
   np.testing.assert_allclose(spread(half), (spread(full) + spread(guided(Z_T, T))) / 2, rtol=1e-3)
   alpha, sigma = coefficients(SCHEDULE, T, Z_T.ndim)
   np.testing.assert_allclose(alpha * half.x0 + sigma * half.eps, Z_T, atol=1e-4)
-  assert guidance.rescale(guided, cond, SCHEDULE, strength=0.0) is guided
+  np.testing.assert_allclose(spread(rescaled(1.0, 0.0)(Z_T, T)), spread(cond(Z_T, T)), rtol=1e-3)
   with pytest.raises(ValueError, match=r"strength=1\.5"):
-    guidance.rescale(guided, cond, SCHEDULE, strength=1.5)
+    rescaled(1.5)
+  with pytest.raises(ValueError, match="a schedule above 0"):
+    guidance.classifier_free(cond, uncond, 6.0, rescale=0.5)
 
 
 def test_rescale_of_a_flat_prediction_is_finite():
   flat = lambda z, t: Prediction(x0=jnp.zeros_like(z), eps=z)
-  p = guidance.rescale(flat, flat, SCHEDULE, strength=0.7)(Z_T, T)
+  p = guidance.classifier_free(flat, flat, 3.0, schedule=SCHEDULE, rescale=0.7)(Z_T, T)
   assert np.isfinite(p.x0).all() and np.isfinite(p.eps).all()

@@ -4,7 +4,9 @@ Command: `cdjax benchmark longtail --config configs/longtail.py --workdir DIR [-
 
 Everything is trained on these data: one autoencoder a seed, three diffusions (plain, class-aware
 sampling, CBDM), a classifier for every recipe; three seeds. Meant for at most ten hours on 2 CPU
-cores in all, in several sittings. Not yet measured.
+cores in all, in several sittings or by two processes at once (`cdjax benchmark --help`). All
+methods are asked the same questions where `longtail.noises` is at least `longtail.images`. Not yet
+measured.
 """
 
 from cdjax.core.config import base_config
@@ -38,11 +40,10 @@ def get_config(arg: str = ""):
     c.update_from_flattened_dict(TINY)
     c.data.vocabulary = ("pleural_effusion", "nodule")
     c.data.phantom.frequencies = (8, 1)
-    c.noise.copy_quantile = 0.25
     c.longtail.seeds = 1
     c.longtail.head, c.longtail.tail = 30, 20
     c.longtail.images = 8
-    c.longtail.noises = 4
+    c.longtail.noises = 8
     c.longtail.fill = 22
     c.longtail.test_images = 32
     c.longtail.curve_steps = (0, 2)

@@ -5,12 +5,22 @@ trained and measured: class-aware sampling, class-balancing diffusion, noise opt
 random starts and from mixed references, and both together; and a classifier is trained on what each
 of them makes. Every cell is kept as it ends: interrupted, the same command goes on.
 
+Two processes may work in one folder, with other cells each: what both need, one of them makes while
+the other waits. Classifiers of real images alone need nothing but the data. To go on on another
+machine, copy cells/ into its folder of the same config: cells that are there are not computed
+again, and only what the others need is trained.
+
 examples:
   cdjax benchmark longtail --config configs/longtail.py --workdir longtail
   cdjax benchmark longtail --config configs/longtail.py --workdir longtail \\
     --only measure/nothing-0,measure/noise_mixed-0
-  cdjax benchmark longtail --config configs/longtail.py --workdir longtail --only 'classify/*-0'
   cdjax benchmark longtail --config configs/longtail.py --workdir longtail --list
+
+two processes at once, one core each:
+  taskset -c 0 cdjax benchmark longtail --config configs/longtail.py --workdir longtail \\
+    --only 'measure/*,head-*,curve/*,memory' &
+  taskset -c 1 cdjax benchmark longtail --config configs/longtail.py --workdir longtail \\
+    --only 'classify/real*,classify/resampled*,classify/balanced*'
 
 Writes longtail.md, longtail.png and longtail.json of the cells that are there; cells/ has each.
 """
@@ -44,15 +54,16 @@ def run(args: argparse.Namespace) -> int:
   if args.list:
     print("\n".join(cell.name for cell in cells))
     return 0
+  summaries = {}
   with tqdm(cells, unit="cell", desc="longtail") as bar:
     for cell in bar:
       bar.set_description(cell.name)
       try:
-        cell.run()
+        benchmark.run(cell)
       except Stopped as stop:
         print(stop)
         return stop.exit_code
-      text = write_result(benchmark, args.workdir)
+      text = write_result(benchmark, args.workdir, summaries)
   print(text)
   return 0
 
@@ -75,27 +86,45 @@ def choose(cells: list, only: str | None) -> list:
           if any(fnmatch.fnmatchcase(cell.name, pattern) for pattern in wanted)]
 
 
-def write_result(benchmark, workdir: Path) -> str:
-  """Writes table, figure and JSON of the cells that are done; returns the table."""
-  from cdjax.evaluate.longtail_summary import summarise_measures, summarise_recipes
+def write_result(benchmark, workdir: Path, summaries: dict) -> str:
+  """Writes table, figure and JSON of the cells that are done; returns the table.
+
+  Args:
+    benchmark: the cells.
+    workdir: gets the files.
+    summaries: gets the classifiers' intervals, which take a while; they are the same until another
+      classifier is trained.
+  """
+  from cdjax.evaluate.longtail_methods import WITHOUT_SYNTHETIC
+  from cdjax.evaluate.longtail_summary import (
+      best_remedy,
+      gains,
+      memory_ratio,
+      summarise_measures,
+      summarise_recipes,
+  )
   from cdjax.evaluate.resume import write_json
   from cdjax.report.figures import save_png
   from cdjax.report.longtail import figure_longtail, markdown_longtail
 
   done, config = benchmark.done(), benchmark.config
   counts = benchmark.counts()
-  groups = benchmark.groups(counts)
-  methods = {name: summarise_measures(runs, groups) for name, runs in done["measure"].items()}
-  curve = {steps: summarise_measures(runs, groups) for steps, runs in done["curve"].items()}
-  recipes = {name: [run["probability"] for run in runs] for name, runs in done["classify"].items()}
-  downstream = {"best": "", "recipes": {}, "gain": {}}
-  if recipes:
-    _, findings = benchmark.test_set()
-    downstream = summarise_recipes(recipes, findings.status, config.data.vocabulary, groups,
-                                   without=benchmark.without_synthetic,
-                                   resamples=config.longtail.bootstrap)
-  result = {"counts": counts, "groups": groups, "methods": methods, "curve": curve,
-            "memory": done["memory"], "downstream": downstream,
+  groups, rarest = benchmark.groups(counts), min(counts, key=counts.get)
+  summarise = lambda kind: {name: summarise_measures(list(runs.values()), groups)
+                            for name, runs in done[kind].items()}
+  methods = summarise("measure")
+  recipes = {name: list(runs.values()) for name, runs in done["classify"].items()}
+  trained = tuple((name, seed) for name, runs in done["classify"].items() for seed in runs)
+  if trained not in summaries:
+    summaries[trained] = summarise_recipes(
+        recipes, benchmark.test_status(), config.data.vocabulary, groups,
+        without=WITHOUT_SYNTHETIC, resamples=config.longtail.bootstrap) if trained else {
+            "best": "", "recipes": {}, "gain": {}}
+  result = {"counts": counts, "groups": groups, "rarest": rarest, "methods": methods,
+            "gain": gains(done["measure"], groups),
+            "best": {group: best_remedy(methods, group) for group in ("medium", "tail", rarest)},
+            "head": done["head"], "curve": summarise("curve"), "memory": done["memory"],
+            "memory_ratio": memory_ratio(done["memory"]), "downstream": summaries[trained],
             "meaning": {name: text for name, text in benchmark.meaning.items()
                         if name in methods or name in recipes}}
   text = markdown_longtail(result)

@@ -1,112 +1,79 @@
 """The long-tail benchmark: which remedy makes images of rare findings, and what they are worth.
 
 Cells, each kept on disk as it ends: MEASURE/METHOD-SEED measures the images of one method,
-CURVE/STEPS its effectiveness against gradient steps, MEMORY what a gradient takes, and
-CLASSIFY/RECIPE-SEED trains a classifier and keeps its probabilities for new patients.
+HEAD-SEED compares what a method with noises and one without make of the head, CLASSIFY/RECIPE-SEED
+trains a classifier and keeps its probabilities for new patients, CURVE/STEPS is effectiveness
+against gradient steps, and MEMORY what a gradient takes.
 """
 
 import dataclasses
 import functools
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdjax.core.rng import stream
 from cdjax.core.types import PRESENT
-from cdjax.data.ensure import ensure_dataset
-from cdjax.data.phantom import balanced_batch
-from cdjax.data.source import open_split
+from cdjax.evaluate import longtail_keys as keys
 from cdjax.evaluate.features import classifier_extractor
-from cdjax.evaluate.image_metrics import from_model
-from cdjax.evaluate.longtail_measures import Judges, measure_finding, new_patients
-from cdjax.evaluate.noise_workdir import make_noise_fns, noise_memory, optimise_bank
-from cdjax.evaluate.references import LatentSpace, load_space
+from cdjax.evaluate.image_metrics import to_model
+from cdjax.evaluate.longtail_generators import make_generators
+from cdjax.evaluate.longtail_measures import (
+    Judges,
+    NewPatients,
+    answer,
+    measure_finding,
+    new_patients,
+)
+from cdjax.evaluate.longtail_methods import METHODS, RECIPES, Method
+from cdjax.evaluate.longtail_recipes import (
+    as_labelled,
+    fill_up,
+    make_test_set,
+    pack,
+    real_images,
+    train_recipe,
+    unpack,
+)
+from cdjax.evaluate.longtail_runs import Ready, Runs, exclusive
+from cdjax.evaluate.noise_workdir import noise_memory
 from cdjax.evaluate.resume import fingerprint_of, resumed, resumed_arrays
-from cdjax.evaluate.synthesis import fill_to, make_answer_fn, make_generator
-from cdjax.evaluate.trained import Trained, load_trained, make_findings_fn
-from cdjax.evaluate.utility import Labelled, join, probabilities, train_classifier
+from cdjax.evaluate.synthesis import fill_to
+from cdjax.evaluate.trained import make_subject
+from cdjax.evaluate.utility import Labelled
 from cdjax.models.classifier import make_classifier
-from cdjax.train.shared import share_stage
-from cdjax.train.stages import STAGES
 
-# Trainings of the diffusion: name → the keys that make it so, given config.longtail.
-VARIANTS: dict[str, Callable[[ConfigDict], dict]] = {
-    "plain": lambda c: {},
-    "sampling": lambda c: {"diffusion.class_sampling": c.class_sampling},
-    "cbdm": lambda c: {"diffusion.cbdm.weight": c.cbdm_weight},
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """How images are made.
-
-  Attributes:
-    meaning: in words.
-    variant: of the training, see `VARIANTS`.
-    start: of the optimised noises, "" for none.
-    steps: gradient steps; None: config.noise.steps.
-  """
-
-  meaning: str
-  variant: str
-  start: str = ""
-  steps: int | None = None
-
-
-METHODS = {
-    "nothing": Method("no remedy", "plain"),
-    "class_sampling": Method("images of rare findings drawn more often in training", "sampling"),
-    "cbdm": Method("class-balancing diffusion", "cbdm"),
-    "noise_random": Method("noises optimised from random starts", "plain", "random"),
-    "noise_mixed": Method("noises optimised from mixed references", "plain", "mixed"),
-    "mixed_starts": Method("mixed references, not optimised", "plain", "mixed", 0),
-    "sampling_noise_mixed": Method("class-aware sampling, and noises optimised from mixed "
-                                   "references", "sampling", "mixed"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-  """How a classifier is trained.
-
-  Attributes:
-    meaning: in words.
-    sampling, balanced: switches of the classifier.
-    method: whose synthetic images it sees, "" for none.
-    pretrain: the synthetic images first, alone, then the real ones.
-  """
-
-  meaning: str
-  sampling: bool = False
-  balanced: bool = False
-  method: str = ""
-  pretrain: bool = False
-
-
-RECIPES = {
-    "real": Recipe("real images alone"),
-    "resampled": Recipe("real images, rare findings drawn more often", sampling=True),
-    "balanced_loss": Recipe("real images, class-balanced loss", balanced=True),
-    "resampled_balanced": Recipe("both of these", sampling=True, balanced=True),
-    **{f"with_{name}": Recipe(f"real images, and synthetic ones: {method.meaning}", method=name)
-       for name, method in METHODS.items() if name != "mixed_starts"},
-    "pretrained": Recipe("synthetic images (noise_mixed) first, then real ones",
-                         method="noise_mixed", pretrain=True),
-}
-TEST_SEED, PATIENT_SEED = 70001, 70002
+HEAD_METHODS = ("nothing", "noise_mixed")   # that are compared on the head
+_PATIENT_SEED = 70002
+_SAMPLER_STEPS = (4, 32)   # that the memory of a gradient is measured at
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One result: "measure/noise_mixed-0", and what computes it."""
+  """One result.
 
-  name: str
-  run: Callable[[], dict]
+  Attributes:
+    kind: "measure", "head", "classify", "curve" or "memory".
+    entry: method, recipe or gradient steps; "" where there is one.
+    seed: of the training.
+    key: what the result depends on.
+    compute: makes it.
+  """
+
+  kind: str
+  entry: str
+  seed: int
+  key: dict
+  compute: Callable[[], dict]
+
+  @property
+  def name(self) -> str:
+    """E.g. "measure/noise_mixed-0"."""
+    return {"memory": "memory", "head": f"head-{self.seed}", "curve": f"curve/{self.entry}"}.get(
+        self.kind, f"{self.kind}/{self.entry}-{self.seed}")
 
 
 class Benchmark:
@@ -114,53 +81,64 @@ class Benchmark:
 
   def __init__(self, config: ConfigDict, workdir: Path):
     self.config, self.workdir = config, Path(workdir)
-    self._trained = functools.lru_cache(maxsize=2)(self._load)
-    self._held = functools.cache(self._judging)
-    # How many seeds and steps there are does not change any one cell.
-    values = config.to_dict()
-    values["longtail"] = {key: value for key, value in values["longtail"].items()
-                          if key not in ("seeds", "curve_steps", "bootstrap")}
-    self._print = fingerprint_of(values)
+    self.runs = Runs(config, self.workdir)
 
   def cells(self) -> list[Cell]:
     """Every cell; each method's first seed before any method's second."""
-    cells = []
-    for seed in range(self.config.longtail.seeds):
-      cells += [Cell(f"measure/{name}-{seed}", functools.partial(self.measure, name, seed))
-                for name in METHODS]
-      cells += [Cell(f"classify/{name}-{seed}", functools.partial(self.classify, name, seed))
-                for name in RECIPES]
+    config, cells = self.config, []
+    make = lambda kind, entry, seed, key, fn, *args: cells.append(
+        Cell(kind, entry, seed, key, functools.partial(fn, *args)))
+    for seed in range(config.longtail.seeds):
+      for name, method in METHODS.items():
+        make("measure", name, seed, keys.measure_key(config, method, seed), self._measure, method,
+             seed)
+      pair = tuple(METHODS[name] for name in HEAD_METHODS)
+      make("head", "", seed, keys.head_key(config, pair, seed), self._compare_head, seed)
+      for name, recipe in RECIPES.items():
+        make("classify", name, seed, keys.classify_key(config, recipe, seed), self._classify, name,
+             seed)
       if seed == 0:
-        cells += [Cell(f"curve/{steps}", functools.partial(self.curve, steps))
-                  for steps in self.config.longtail.curve_steps]
-        cells.append(Cell("memory", self.memory))
+        for steps in config.longtail.curve_steps:
+          method = dataclasses.replace(METHODS["noise_mixed"], steps=steps)
+          make("curve", str(steps), seed, keys.curve_key(config, method, seed), self._measure,
+               method, seed, "tail")
+        make("memory", "", seed, keys.memory_key(config), self._memory)
     return cells
 
+  def run(self, cell: Cell) -> dict:
+    """A cell's result, computed where it is not kept; one process at a time computes it."""
+    return self._keep(cell.name, cell.key, cell.compute)
+
   def done(self) -> dict:
-    """The cells that are there: "measure" and "classify": name → results of its seeds; "curve":
-    steps → a list of one; "memory": bytes by steps, {} where it was not measured."""
-    found = {"measure": {}, "classify": {}, "curve": {}, "memory": {}}
+    """The results of the cells that are there.
+
+    Returns:
+      "measure", "curve": method or steps → seed → finding → measures; "classify": recipe → seed →
+      probabilities `[N, K]`; "head": seed → see `_compare_head`; "memory": bytes by steps, {} where
+      it was not measured.
+    """
+    found = {"measure": {}, "head": {}, "classify": {}, "curve": {}, "memory": {}}
     for cell in self.cells():
       path = self._path(cell.name)
-      if not path.exists() or (kept := json.loads(path.read_text()))["fingerprint"] != self._print:
+      if not path.exists():
         continue
-      kind, _, name = cell.name.partition("/")
-      if kind == "memory":
-        found[kind] = kept["result"]
+      kept = json.loads(path.read_text())
+      if kept["fingerprint"] != fingerprint_of(cell.key):
+        continue
+      result = kept["result"]
+      if cell.kind == "memory":
+        found["memory"] = result["bytes"]
+      elif cell.kind == "head":
+        found["head"][cell.seed] = result
       else:
-        name = name if kind == "curve" else name.rpartition("-")[0]
-        found[kind].setdefault(name, []).append(kept["result"])
+        value = (unpack(result["probability"]) if cell.kind == "classify" else result["findings"])
+        found[cell.kind].setdefault(cell.entry, {})[cell.seed] = value
     return found
 
   @property
   def meaning(self) -> dict[str, str]:
     """Method or recipe → what it is, in words."""
     return {name: entry.meaning for name, entry in (METHODS | RECIPES).items()}
-
-  @property
-  def without_synthetic(self) -> tuple[str, ...]:
-    """Recipes that see real images only."""
-    return tuple(name for name, recipe in RECIPES.items() if not recipe.method)
 
   def groups(self, counts: dict[str, int]) -> dict[str, str]:
     """Finding → head, medium or tail, by its training images."""
@@ -170,161 +148,120 @@ class Benchmark:
 
   def counts(self) -> dict[str, int]:
     """Training images of each finding; they are the same for every seed."""
-    config = self._run_config("plain", 0)
-    source = open_split(ensure_dataset(config, self._folder("plain", 0, config)), "train")
-    shown = (np.asarray(source.index.findings.status) == PRESENT).sum(0)
-    return dict(zip(source.vocabulary, shown.tolist(), strict=True))
-
-  def measure(self, method: str, seed: int) -> dict:
-    """The measures of every finding under a method: finding → see `measure_finding`."""
-    return self._keep(f"measure/{method}-{seed}", lambda: self._measure(
-        method, seed, self.config.data.vocabulary))
-
-  def curve(self, steps: int) -> dict:
-    """The same of the tail's findings, with noises from mixed references and so many steps."""
-    tail = [name for name, group in self.groups(self.counts()).items() if group == "tail"]
-    method = dataclasses.replace(METHODS["noise_mixed"], steps=steps)
-    return self._keep(f"curve/{steps}", lambda: self._measure(method, 0, tail))
-
-  def memory(self) -> dict:
-    """Bytes that the compiled optimisation takes besides its arguments, by sampler steps."""
-    trained, space = self._trained("plain", 0)
-    return self._keep("memory", lambda: {
-        str(steps): noise_memory(trained, space, sampler_steps=steps) for steps in (4, 32)})
-
-  def classify(self, recipe: str, seed: int) -> dict:
-    """Trains a recipe's classifier; probabilities of the test images `[N, K]`, as lists."""
     def compute():
-      return {"probability": np.round(self._probabilities(recipe, seed), 6).tolist()}
-    return self._keep(f"classify/{recipe}-{seed}", compute)
+      shown = (np.asarray(self.runs.source.index.findings.status) == PRESENT).sum(0)
+      return dict(zip(self.runs.source.vocabulary, shown.tolist(), strict=True))
+    return self._keep("counts", keys.data_key(self.config), compute)
 
-  def test_set(self) -> tuple[np.ndarray, object]:
-    """New patients, every finding equally often: images `[N, S, S]` uint8 and findings `[N, K]`."""
-    cfg = self.config
-    images, findings = jax.device_get(balanced_batch(
-        stream(jax.random.key(TEST_SEED), "longtail/test"), cfg.longtail.test_images,
-        vocabulary=tuple(cfg.data.vocabulary), size=cfg.data.resolution))
-    return np.rint(255 * from_model(images)).astype(np.uint8), findings
+  def test_status(self) -> np.ndarray:
+    """What the classifiers' test images show, `[N, K]`."""
+    return unpack(self._keep("test", keys.test_key(self.config), lambda: {
+        "status": pack(make_test_set(self.config)[1].status)})["status"])
 
-  def _keep(self, name: str, compute: Callable[[], dict]) -> dict:
-    return resumed(self._path(name), self._print, compute)
+  def _keep(self, name: str, key: dict, compute: Callable[[], dict]) -> dict:
+    with exclusive(self.workdir / "locks" / name.replace("/", "-")):
+      return resumed(self._path(name), fingerprint_of(key), compute)
 
   def _path(self, name: str) -> Path:
     return self.workdir / "cells" / f"{name}.json"
 
-  def _run_config(self, variant: str, seed: int) -> ConfigDict:
-    config = self.config.copy_and_resolve_references()
-    with config.unlocked():
-      config.seed = seed
-      config.update_from_flattened_dict(VARIANTS[variant](config.longtail))
-    return config
+  def _members(self, group: str) -> list[str]:
+    """A group's findings."""
+    return [name for name, of in self.groups(self.counts()).items() if of == group]
 
-  @property
-  def _stages(self) -> list[str]:
-    return [name.strip() for name in self.config.stages.split(",")]
+  @functools.cached_property
+  def _patients(self) -> NewPatients:
+    data = self.config.data
+    return new_patients(self.config.longtail.images, seed=_PATIENT_SEED, size=data.resolution,
+                        vocabulary=tuple(data.vocabulary))
 
-  def _folder(self, variant: str, seed: int, config: ConfigDict) -> Path:
-    """The workdir of a training; what another one trains alike is a link."""
-    folder = self.workdir / "runs" / f"{variant}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stage in ("data", "latents", *self._stages):
-      share_stage(folder, self.workdir / "shared", stage, config)
-    return folder
+  def _judging(self, ready: Ready) -> tuple[Judges, str]:
+    """What looks at images, and the judge's fingerprint."""
+    config, (params, fingerprint) = self.config, self.runs.judge
+    model = make_classifier(config.judge.model, len(config.data.vocabulary))
+    extractor = classifier_extractor(model, params, size=config.data.resolution)
+    return Judges(make_subject(dataclasses.replace(ready.trained, judge=params)),
+                  extractor), fingerprint
 
-  def _load(self, variant: str, seed: int) -> tuple[Trained, LatentSpace]:
-    """A trained workdir, trained where it is not."""
-    config = self._run_config(variant, seed)
-    folder = self._folder(variant, seed, config)
-    for stage in self._stages:
-      STAGES[stage](config, folder)
-    trained = dataclasses.replace(load_trained(folder), config=config)
-    return trained, load_space(trained, folder)
+  def _generators(self, ready: Ready, method: Method, findings: Iterable[str]):
+    """See `make_generators`; the head has no bank."""
+    return make_generators(ready, findings, start=method.start,
+                           without_bank=set(self._members("head")),
+                           noises=self.config.longtail.noises, workdir=self.workdir)
 
-  def _judging(self, seed: int) -> tuple[Judges, object]:
-    trained, _ = self._trained("plain", seed)
-    config = self.config
-    model = make_classifier(config.judge.model, len(trained.vocabulary))
-    return Judges(make_findings_fn(config, trained.judge, "judge"), classifier_extractor(
-        model, trained.judge, size=config.data.resolution)), new_patients(
-            config.longtail.images, seed=PATIENT_SEED, vocabulary=trained.vocabulary,
-            size=config.data.resolution)
+  def _measure(self, method: Method, seed: int, group: str = "") -> dict:
+    """The measures of a group's findings, or of all: finding → see `measure_finding`."""
+    ready = self.runs.load(method, seed)
+    judges, judge = self._judging(ready)
+    found = {}
+    for name, generator, seconds in self._generators(
+        ready, method, self._members(group) if group else self.config.data.vocabulary):
+      found[name] = measure_finding(generator, self._patients, judges, seed=_PATIENT_SEED)
+      if generator.bank is not None:
+        found[name]["noise/seconds"] = seconds
+    return {"made_with": {"generator": ready.trained.generator, "judge": judge},
+            "findings": found}
 
-  def _generators(self, method: Method, seed: int, findings):
-    """Yields a generator for each finding; the head has no bank."""
-    trained, space = self._trained(method.variant, seed)
-    config = trained.config.copy_and_resolve_references()
-    with config.unlocked():
-      config.noise.start = method.start or config.noise.start
-      config.noise.steps = config.noise.steps if method.steps is None else method.steps
-    trained = dataclasses.replace(trained, config=config)
-    groups, fn = self.groups(self.counts()), make_answer_fn(trained)
-    fns = make_noise_fns(trained) if method.start else None
-    folder = self.workdir / "banks" / (f"{method.variant}-{seed}-{method.start}-"
-                                       f"{config.noise.steps}")
-    for name in findings:
-      bank = None
-      if method.start and groups[name] != "head":
-        bank = optimise_bank(trained, space, name, folder, num=config.longtail.noises, seed=seed,
-                             fns=fns)
-      yield name, make_generator(trained, space, name, identities="healthy", seed=seed, bank=bank,
-                                 fn=fn)
+  def _compare_head(self, seed: int) -> dict:
+    """Digests of the head's images under `HEAD_METHODS`, and whether they are equal bit by bit.
 
-  def _measure(self, method: str | Method, seed: int, findings) -> dict:
-    judges, patients = self._held(seed)
-    method = METHODS[method] if isinstance(method, str) else method
-    return {name: measure_finding(generator, patients, judges, seed=PATIENT_SEED)
-            for name, generator in self._generators(method, seed, findings)}
+    Returns:
+      "sha256": method → finding → digest; "equal", None where no finding is of the head.
+    """
+    digests, made_with = {}, {}
+    for name in HEAD_METHODS:
+      ready = self.runs.load(METHODS[name], seed)
+      made_with[name] = ready.trained.generator
+      digests[name] = {}
+      for finding, generator, _ in self._generators(ready, METHODS[name], self._members("head")):
+        images = answer(generator, to_model(self._patients.x), self._patients.findings,
+                        seed=_PATIENT_SEED).images
+        digests[name][finding] = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    first, second = digests.values()
+    return {"made_with": {"generator": made_with}, "sha256": digests,
+            "equal": first == second if first else None}
 
-  def _synthetic(self, method: str, seed: int) -> Labelled:
-    """Images that fill every finding up, copies left out."""
-    trained, space = self._trained(METHODS[method].variant, seed)
-    lacking = dict(zip(trained.vocabulary, fill_to(
-        space.counts(), self.config.longtail.fill).tolist(), strict=True))
+  def _memory(self) -> dict:
+    """Bytes that the compiled optimisation takes besides its arguments, by sampler steps."""
+    ready = self.runs.load(METHODS["noise_mixed"], 0)
+    return {"made_with": {"generator": ready.trained.generator},
+            "bytes": {str(steps): noise_memory(ready.trained, ready.space, sampler_steps=steps)
+                      for steps in _SAMPLER_STEPS}}
 
-    if not any(lacking.values()):
-      raise ValueError(f"longtail.fill={self.config.longtail.fill}: every finding has as many "
-                       "training images; there is nothing to fill up")
-
-    def compute():
-      parts = []
-      for name, generator in self._generators(
-          METHODS[method], seed, [name for name, n in lacking.items() if n]):
-        got, batch = 0, 0
-        while got < lacking[name] and batch * generator.batch_size < 4 * lacking[name] + 64:
-          made, batch = generator.batch(batch), batch + 1
-          keep = np.flatnonzero(~made.copied)[:lacking[name] - got]
-          got += keep.size
-          parts.append((np.rint(255 * made.images[keep]).astype(np.uint8),
-                        jax.tree.map(lambda a, keep=keep: np.asarray(a)[keep], made.findings)))
-      pixels = np.concatenate([part[0] for part in parts])
-      findings = jax.tree.map(lambda *leaves: np.concatenate(leaves), *[p[1] for p in parts])
-      return {"pixels": pixels, "status": findings.status, "severity": findings.severity,
-              "side": findings.side, "zone": findings.zone}
-
-    kept = resumed_arrays(self.workdir / "sets" / f"{method}-{seed}.npz", self._print, compute)
-    pixels = kept.pop("pixels")
-    findings = type(space.source.index.findings)(**kept)
-    return Labelled(pixels, findings, np.array([f"synthetic-{i}" for i in range(len(pixels))]))
-
-  def _probabilities(self, name: str, seed: int) -> np.ndarray:
-    recipe = RECIPES[name]
-    _, space = self._trained("plain", seed)
-    config = self._run_config("plain", seed)
-    with config.unlocked():
-      if recipe.sampling:
-        config.classifier.class_sampling = config.longtail.class_sampling
-      if recipe.balanced:
-        config.classifier.class_balanced_loss = config.longtail.class_balanced_loss
-    split = space.source
-    rows = np.arange(len(split))
-    real = Labelled(split.images(rows), split.index.findings, split.index.patient.astype(str))
-    folder, start = self.workdir / "classifiers", ""
+  def _classify(self, name: str, seed: int) -> dict:
+    """Trains a recipe's classifier: probabilities of the test images, packed float16 `[N, K]`."""
+    recipe, real = RECIPES[name], real_images(self.runs.source)
+    synthetic, record, made_with, head = None, {}, {}, []
     if recipe.method:
-      synthetic = self._synthetic(recipe.method, seed)
-      if recipe.pretrain:
-        train_classifier(config, synthetic, folder, f"synthetic-{seed}")
-        start = str(folder / f"synthetic-{seed}")
-      else:
-        real = join(real, synthetic)
-    params = train_classifier(config, real, folder, f"{name}-{seed}", start=start)
-    return probabilities(config, params, self.test_set()[0])
+      synthetic, record, made_with["generator"] = self._synthetic(recipe.method, seed)
+    if recipe.pretrain:
+      head = [self.config.data.vocabulary.index(finding) for finding in self._members("head")]
+    probability, made_with["classifier"] = train_recipe(
+        self.config, recipe, seed, real, synthetic, head, make_test_set(self.config)[0],
+        self.workdir / "classifiers")
+    return {"made_with": made_with, "synthetic": record,
+            "probability": pack(probability.astype(np.float16))}
+
+  def _synthetic(self, method: str, seed: int) -> tuple[Labelled, dict, str]:
+    """Images that fill every finding up, copies left out; finding → how many were made and thrown
+    away; the generator's fingerprint."""
+    fill, counts = self.config.longtail.fill, self.counts()
+    lacking = dict(zip(counts, fill_to(list(counts.values()), fill).tolist(), strict=True))
+    wanted = [name for name, n in lacking.items() if n]
+    if not wanted:
+      raise ValueError(f"longtail.fill={fill}: every finding has as many training images; there is "
+                       "nothing to fill up")
+    ready = self.runs.load(METHODS[method], seed)
+    key = fingerprint_of(keys.set_key(self.config, METHODS[method], seed), ready.trained.generator,
+                         lacking)
+    sets = {}
+    for name, generator, _ in self._generators(ready, METHODS[method], wanted):
+      place = f"{method}-{seed}/{name}"
+      with exclusive(self.workdir / "locks" / f"set-{place.replace('/', '-')}"):
+        sets[name] = resumed_arrays(
+            self.workdir / "sets" / f"{place}.npz", key,
+            lambda name=name, generator=generator: fill_up(generator, name, lacking[name]))
+    record = {name: {"kept": lacking[name], "tried": int(made["tried"]),
+                     "copies": int(made["copies"]), "threshold": float(made["threshold"])}
+              for name, made in sets.items()}
+    return as_labelled(sets.values()), record, ready.trained.generator

@@ -9,8 +9,10 @@ from cdjax.evaluate.bootstrap import Statistic, interval
 from cdjax.evaluate.classification import balanced_accuracy
 from cdjax.evaluate.long_tail import TIERS, average
 
-MEASURES = ("effectiveness", "side", "coverage", "density", "ms_ssim", "exact/ms_ssim", "copies",
-            "direct", "ceiling/effectiveness", "seconds", "evaluations", "noise/evaluations")
+MEASURES = ("effectiveness", "side", "side_seen", "coverage", "density", "ms_ssim", "exact/ms_ssim",
+            "copies", "threshold", "direct", "reuse", "ceiling/effectiveness", "ceiling/side",
+            "ceiling/autoencoder/effectiveness", "ceiling/autoencoder/side", "seconds",
+            "noise/seconds", "evaluations", "noise/evaluations")
 
 
 def spread(values: Sequence[float | None]) -> dict | None:
@@ -33,22 +35,78 @@ def summarise_measures(runs: Sequence[Mapping[str, Mapping]], groups: Mapping[st
     "head", "medium", "tail" and every finding → measure → `spread` over seeds; a group's value is
     the mean over its findings.
   """
-  members = {tier: [name for name, group in groups.items() if group == tier] for tier in TIERS}
-  members |= {name: [name] for name in groups}
   out = {}
-  for label, names in members.items():
-    rows = {}
-    for measure in MEASURES:
-      values = []
-      for run in runs:
-        known = [run[name][measure] for name in names
-                 if name in run and run[name].get(measure) is not None]
-        values.append(float(np.mean(known)) if known else None)
-      if (entry := spread(values)) is not None:
-        rows[measure] = entry
+  for label, names in _members(groups).items():
+    rows = {measure: entry for measure in MEASURES
+            if (entry := spread([_mean(run, names, measure) for run in runs])) is not None}
     if rows:
       out[label] = rows
   return out
+
+
+def gains(methods: Mapping[str, Mapping[int, Mapping[str, Mapping]]], groups: Mapping[str, str], *,
+          over: str = "nothing", measure: str = "effectiveness") -> dict[str, dict]:
+  """How much more each method reaches than another one, paired by training seed.
+
+  Args:
+    methods: method → seed → finding → measure → value.
+    groups: finding → head, medium or tail.
+    over: the method compared with.
+    measure: which.
+
+  Returns:
+    Method → group or finding → `spread` of the differences over the seeds that both have.
+  """
+  base, out = methods.get(over, {}), {}
+  for name, runs in methods.items():
+    seeds = [seed for seed in runs if seed in base]
+    rows = {}
+    for label, names in _members(groups).items():
+      pairs = [(_mean(runs[seed], names, measure), _mean(base[seed], names, measure))
+               for seed in seeds]
+      entry = spread([None if None in pair else pair[0] - pair[1] for pair in pairs])
+      if entry is not None:
+        rows[label] = entry
+    if name != over and rows:
+      out[name] = rows
+  return out
+
+
+def best_remedy(summaries: Mapping[str, Mapping[str, Mapping]], group: str, *,
+                over: str = "nothing", measure: str = "effectiveness") -> str:
+  """The method with the largest mean of a group, "" where none but `over` was measured.
+
+  Args:
+    summaries: method → `summarise_measures`.
+    group: head, medium, tail or a finding.
+    over: the method that is no remedy.
+    measure: which.
+  """
+  known = {name: summary[group][measure]["mean"] for name, summary in summaries.items()
+           if name != over and measure in summary.get(group, {})}
+  return max(known, key=known.get, default="")
+
+
+def memory_ratio(sizes: Mapping[str, int]) -> float | None:
+  """Bytes at the most sampler steps over those at the fewest; None where nothing was measured.
+
+  Args:
+    sizes: sampler steps → bytes.
+  """
+  return sizes[max(sizes, key=int)] / sizes[min(sizes, key=int)] if sizes else None
+
+
+def _members(groups: Mapping[str, str]) -> dict[str, list[str]]:
+  """The findings of each group, and every finding by itself."""
+  members = {tier: [name for name, group in groups.items() if group == tier] for tier in TIERS}
+  return members | {name: [name] for name in groups}
+
+
+def _mean(run: Mapping[str, Mapping], names: Sequence[str], measure: str) -> float | None:
+  """Over the findings in which it is defined; None where it is in none."""
+  known = [run[name][measure] for name in names
+           if name in run and run[name].get(measure) is not None]
+  return float(np.mean(known)) if known else None
 
 
 def group_statistics(probabilities: Sequence[Array], status: Array, findings: Sequence[str],

@@ -7,9 +7,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 GROUPS = ("head", "medium", "tail")
 COLUMNS = {
-    "effectiveness": "effectiveness", "direct": "direct", "side": "side", "coverage": "coverage",
-    "density": "density", "ms_ssim": "MS-SSIM", "copies": "copies", "seconds": "s an image",
-    "evaluations": "evaluations", "noise/evaluations": "evaluations a noise",
+    "effectiveness": "effectiveness", "ceiling/autoencoder/effectiveness": "autoencoder's",
+    "direct": "direct", "reuse": "reuse", "side": "side", "side_seen": "side where seen",
+    "coverage": "coverage", "density": "density", "ms_ssim": "MS-SSIM",
+    "exact/ms_ssim": "exact MS-SSIM", "copies": "copies", "seconds": "s an image",
+    "noise/seconds": "s a noise", "evaluations": "evaluations",
+    "noise/evaluations": "evaluations a noise",
 }
 _COLOURS = ((60, 90, 160), (200, 110, 40), (60, 140, 80))
 _CHART, _PAD, _LABEL = (620, 260), 50, 150
@@ -40,28 +43,32 @@ def markdown_longtail(result: Mapping) -> str:
   """The tables of methods, of the rarest finding, of the curve and of the recipes.
 
   Args:
-    result: "counts", "groups", "methods", "meaning", "curve", "memory", "downstream", as the
-      command writes them into `longtail.json`; parts that were not measured yet are left out.
+    result: "counts", "groups", "rarest", "methods", "gain", "best", "head", "meaning", "curve",
+      "memory", "memory_ratio", "downstream", as the command writes them into `longtail.json`;
+      parts that were not measured yet are left out.
   """
   lines = ["Training images: " + ", ".join(f"{name} {count}" for name, count in
                                            result["counts"].items()), ""]
-  rarest = min(result["counts"], key=result["counts"].get)
+  rarest = result["rarest"]
   for group in (*GROUPS, rarest):
     rows = [[name, *(_cell(summary[group].get(key)) for key in COLUMNS)]
             for name, summary in result["methods"].items() if group in summary]
     if rows:
       title = f"{group}, {result['counts'][group]} training images" if group == rarest else group
       lines += [f"**{title}**", "", *_table(["method", *COLUMNS.values()], rows), ""]
+  lines += _notes(result)
+  if result["gain"]:
+    labels = (*GROUPS, rarest)
+    rows = [[name, *(_cell(entry.get(label)) for label in labels)]
+            for name, entry in result["gain"].items()]
+    lines += ["**effectiveness over that of nothing, the same seeds**", "",
+              *_table(["method", *labels], rows), ""]
   if result["curve"]:
     rows = [[steps, *(_cell(summary.get("tail", {}).get(key)) for key in
                       ("effectiveness", "coverage", "side", "copies"))]
             for steps, summary in result["curve"].items()]
     lines += ["**tail, by gradient steps**", "",
               *_table(["steps", "effectiveness", "coverage", "side", "copies"], rows), ""]
-  if result["memory"]:
-    lines += ["Memory of a gradient: " + ", ".join(
-        f"{int(size) / 2**20:.0f} MiB at {steps} sampler steps"
-        for steps, size in result["memory"].items()), ""]
   found = result["downstream"]
   if found["recipes"]:
     rows = [[name, *(_cell(entry.get(group)) for group in GROUPS),
@@ -72,6 +79,22 @@ def markdown_longtail(result: Mapping) -> str:
   lines += [f"* {name}: {text}" for name, text in result["meaning"].items()]
   lines += ["", "Means over training seeds (smallest–largest); intervals are 95 % over patients."]
   return "\n".join(lines) + "\n"
+
+
+def _notes(result: Mapping) -> list[str]:
+  """What is one number or one word."""
+  lines = [f"Best remedy of the {group}: {name}" for group, name in result["best"].items() if name]
+  equal = [entry["equal"] for entry in result["head"].values() if entry["equal"] is not None]
+  if equal:
+    lines.append("Images of the head with noises for the others, and without: "
+                 + (f"bit by bit equal ({len(equal)} of {len(equal)} seeds)" if all(equal) else
+                    f"they differ in {equal.count(False)} of {len(equal)} seeds"))
+  if result["memory"]:
+    lines.append("Memory of a gradient: " + ", ".join(
+        f"{size / 2**20:.0f} MiB at {steps} sampler steps"
+        for steps, size in result["memory"].items())
+        + f" ({result['memory_ratio']:.2f} times as much)")
+  return [text for line in lines for text in (line, "")]
 
 
 def figure_longtail(result: Mapping) -> np.ndarray:

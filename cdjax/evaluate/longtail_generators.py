@@ -43,7 +43,7 @@ def make_generators(ready: Ready, findings: Iterable[str], *, start: str, withou
     findings: canonical names.
     start: of the noises, "" for none.
     without_bank: findings that are generated as if there were no noises.
-    noises: in a bank at least.
+    noises: in a bank, up to whole batches.
     workdir: of the benchmark; gets banks/ and thresholds/.
 
   Yields:
@@ -53,9 +53,10 @@ def make_generators(ready: Ready, findings: Iterable[str], *, start: str, withou
   config = trained.config
   subject = make_subject(trained)
   ordinary, from_bank, fns = make_answer_fn(trained), None, None
-  # A bank goes on with the settings that it was begun with, and no others.
+  # A bank goes on with the settings that it was begun with, and no others; a longer one would be
+  # used otherwise.
   digest = fingerprint_of(trained.generator, config.noise.to_dict(),
-                          config.counterfactual.to_dict())
+                          config.counterfactual.to_dict(), noises)
   folder = workdir / "banks" / f"{start}-{config.noise.steps}-{digest}"
   for name in findings:
     bank, seconds = None, None

@@ -5,8 +5,8 @@ Command: `cdjax benchmark longtail --config configs/longtail.py --workdir DIR [-
 Everything is trained on these data: one autoencoder a seed, three diffusions (plain, class-aware
 sampling, CBDM), a classifier for every recipe; three seeds. Meant for at most ten hours on 2 CPU
 cores in all, in several sittings or by two processes at once (`cdjax benchmark --help`). All
-methods are asked the same questions where `longtail.noises` is at least `longtail.images`. Not yet
-measured.
+methods are asked the same questions where `longtail.noises` is at least `longtail.images`.
+Not yet measured.
 """
 
 from cdjax.core.config import base_config

@@ -204,11 +204,10 @@ def draw_asked(references: References, num: int, num_findings: int, *, seed: int
   asked = no_findings(num, num_findings)
   asked.status[:, k] = PRESENT
   asked.side[:, k] = np.resize(np.unique(references.side), num)
-  draws = generator.random(num)
-  for i, side in enumerate(asked.side[:, k]):
-    zones = references.zone[references.side == side]
-    asked.zone[i, k] = zones[int(draws[i] * len(zones))]
-  asked.severity[:, k] = generator.choice(references.severity, num)
+  pick = lambda values, draw: values[int(draw * len(values))]
+  for i, draws in enumerate(generator.random((num, 2))):   # what is asked first stays so
+    asked.zone[i, k] = pick(references.zone[references.side == asked.side[i, k]], draws[0])
+    asked.severity[i, k] = pick(references.severity, draws[1])
   return asked
 
 

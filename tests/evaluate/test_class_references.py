@@ -111,6 +111,9 @@ def test_sides_are_asked_in_turn_and_details_as_the_references_have_them():
   assert set(again.zone[again.side == 1]) == {1} and set(again.zone[again.side == 2]) == {1, 4}
   assert set(asked.severity[:, 0]) <= set(references.severity)
   assert (asked.severity[:, 1] == -1).all()
+  more = r.draw_asked(references, 99, 2, seed=3)
+  for name in ("side", "zone", "severity"):
+    np.testing.assert_array_equal(getattr(more, name)[:60], getattr(asked, name))
 
 
 def test_identities_never_show_the_finding():

@@ -61,65 +61,13 @@ def embed(rows: int, features: int, *, dtype: Any = jnp.float32,
                       nn.initializers.normal(0.02), ("vocab", "embed")))
 
 
-class GroupNorm(nn.Module):
-  """GroupNorm over `[B, ..., C]`, statistics and what is made of them in float32.
-
-  Attributes:
-    groups: must divide C.
-    eps: added to the variance.
-    dtype: of the result.
-  """
-
-  groups: int
-  eps: float = 1e-6
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    """Of x's shape."""
-    named = lambda init: nn.with_logical_partitioning(init, ("norm",))
-    scale = self.param("scale", named(nn.initializers.ones_init()), x.shape[-1:])
-    bias = self.param("bias", named(ZEROS), x.shape[-1:])
-    x = nn.GroupNorm(self.groups, epsilon=self.eps, dtype=jnp.float32, use_fast_variance=False,
-                     use_scale=False, use_bias=False, name="plain")(x)
-    return _affine(x, scale, bias).astype(self.dtype)
-
-
-@jax.custom_vjp
-def _affine(x: Array, scale: Array, bias: Array) -> Array:
-  """`x · scale + bias` over the last axis of `[..., C]`.
-
-  The gradients of scale and bias are sums down the columns of tall matrices. XLA's CPU backend
-  makes scalar loops of these, which took a quarter of a training step; as products with ones they
-  go through its fast library.
-  """
-  return x * scale + bias
-
-
-def _affine_fwd(x, scale, bias):
-  return _affine(x, scale, bias), (x, scale)
-
-
-def _affine_bwd(kept, g):
-  x, scale = kept
-  axes = tuple(range(g.ndim - 1))
-
-  def by_product(g, x):
-    ones, both = jnp.ones(g.shape[:-1], g.dtype), jnp.concatenate([g * x, g], -1)
-    sums = jax.lax.dot_general(ones, both, ((axes, axes), ((), ())))
-    return tuple(jnp.split(sums, 2))
-
-  by_sum = lambda g, x: ((g * x).sum(axes), g.sum(axes))
-  return g * scale, *jax.lax.platform_dependent(g, x, cpu=by_product, default=by_sum)
-
-
-_affine.defvjp(_affine_fwd, _affine_bwd)
-
-
 def group_norm(groups: int, *, eps: float = 1e-6, dtype: Any = jnp.float32,
-               name: str | None = None) -> GroupNorm:
+               name: str | None = None) -> nn.GroupNorm:
   """GroupNorm over `[B, ..., C]` with float32 statistics and named axes."""
-  return GroupNorm(groups, eps, dtype, name=name)
+  return nn.GroupNorm(
+      groups, epsilon=eps, dtype=dtype, use_fast_variance=False,
+      scale_init=nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",)),
+      bias_init=nn.with_logical_partitioning(ZEROS, ("norm",)), name=name)
 
 
 def layer_norm(*, eps: float = 1e-5, dtype: Any = jnp.float32,

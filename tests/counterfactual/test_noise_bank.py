@@ -62,5 +62,5 @@ def test_what_is_no_bank_says_so(tmp_path):
   with pytest.raises(ValueError, match="is no noise bank"):
     read_bank(path, model="a")
   save_file({"z_T": np.zeros(3, np.float32)}, path, metadata={"cdjax": json.dumps({"format": 1})})
-  with pytest.raises(ValueError, match="is no noise bank of format 1"):
+  with pytest.raises(ValueError, match="is no noise bank of format 2"):
     read_bank(path, model="a")

@@ -219,12 +219,9 @@ def questions(generator: Generator, n: int) -> tuple[FindingsArrays, np.ndarray 
 
   The questions are the same with a bank of n noises and without one.
   """
-  bank, size = generator.bank, generator.batch_size
-  if bank is None:   # drawn batch by batch, as those of a bank are
-    draw = lambda end: draw_asked(generator.references, end, len(generator.trained.vocabulary),
-                                  seed=generator.seed)
-    parts = [take(draw(start + size), np.arange(start, min(start + size, n)))
-             for start in range(0, n, size)]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), None
+  bank = generator.bank
+  if bank is None:
+    return draw_asked(generator.references, n, len(generator.trained.vocabulary),
+                      seed=generator.seed), None
   rows = np.arange(n) % len(bank)
   return asked_of(bank, rows), bank.arrays["z_T"][rows]

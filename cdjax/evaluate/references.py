@@ -7,6 +7,7 @@ images only; held-out images give the distance that a new case has (`copies`).
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,7 @@ class References:
     return References(self.k, self.rows[keep], ids, self.path[keep], self.side[keep],
                       self.zone[keep], self.severity[keep], self.mirrored[keep])
 
-  @property
+  @functools.cached_property
   def real(self) -> "References":
     """The images as they are."""
     return self.where(~self.mirrored)

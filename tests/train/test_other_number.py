@@ -18,7 +18,7 @@ from cdjax.train.checkpoint import load_params
 pytestmark = pytest.mark.slow
 
 
-def by_two(*arguments) -> list[int]:
+def by_two(*arguments) -> int:
   codes, outputs = pair.run(two_processes.__file__, *arguments)
   assert len(set(codes)) == 1, outputs
   return codes[0]

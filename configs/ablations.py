@@ -50,7 +50,7 @@ ROWS = {
     "own_identity": ("the denoiser is shown the same image's identity",
                      {"diffusion.condition.identity": "own"}, 3),
     "sample_target": ("the denoiser learns draws of the pathology, not their means",
-                      {"diffusion.sample_target": True}, 1),
+                      {"diffusion.target_noise": 1.0}, 1),
     "no_mirror": ("no lesion is shown on its other side", {"diffusion.mirror_share": 0.0}, 1),
     "no_identity": ("the denoiser is shown no identity",
                     {"diffusion.condition.identity": "none"}, 1),

@@ -22,7 +22,6 @@ def get_config(arg: str = ""):
   """Returns the benchmark; `arg` "tiny" shrinks everything for a test of the plumbing."""
   c = base_config()
   c.name = "longtail"
-  c.stages = "judge,autoencoder,diffusion"
   c.data.vocabulary = _FINDINGS
   c.data.phantom.patients = 4260
   c.data.phantom.seed = 19   # 3985, 1883, 857, 384, 194, 94, 45, 22, 9 and 4 of 10,611 studies

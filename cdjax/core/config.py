@@ -79,6 +79,7 @@ def base_config() -> ConfigDict:
   c.autoencoder.class_sampling = "none"
   c.autoencoder.class_beta = 0.999   # of the effective number
   c.autoencoder.augment = 0.0   # turn, scale, shift a patient's images; 1: ±6°, ±8 %, ±3 px of 64
+  c.autoencoder.anomalies = 0.0   # share of images that a made-up local change is laid over
   c.autoencoder.model = ConfigDict(dict(
       patch=4,                  # space-to-depth before the first convolution
       block_out_channels=(48, 64),  # channels of each resolution, from the finest
@@ -123,6 +124,7 @@ def base_config() -> ConfigDict:
       acquisition_invariance=9.0,  # KL of z_acq when another patient's lesion is laid over, nats
       minimality=1.0,           # prior that a pathology changes few pixels, nats
       minimality_scale=0.02,    # of a change that is worth painting, images in [0, 1]
+      outline_shift=0.0,        # pixels at 64 px that outlines may be off and no pathology is paid
       mirror=0.0,               # images made with a lesion on its other side are rebuilt too
       identity=0.0,             # contrastive, between patients
       price_warmup=0.2,         # share of training over which the prices rise from their start
@@ -150,7 +152,7 @@ def base_config() -> ConfigDict:
       remat="none",             # recomputed backwards: none | products (all but these) | full
   ))
   c.diffusion.target = "pathology"   # pathology | everything: plain latent diffusion (baseline)
-  c.diffusion.sample_target = False  # True: denoise draws of z_path, not its posterior mean
+  c.diffusion.target_noise = 0.0     # of z_path as it is used: 0 posterior means, 1 draws
   c.diffusion.mirror_share = 0.25    # share of studies shown with the lesion on its other side
   c.diffusion.weigh_information = True   # elements of z_path count by what they can say
   c.diffusion.schedule = ConfigDict(dict(

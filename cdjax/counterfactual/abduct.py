@@ -1,5 +1,7 @@
 """Abduction: what must have caused this image (Pearl's first step; DESIGN section 5)."""
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -46,14 +48,15 @@ def abduct(model: CausalModel, params: CausalParams, key: jax.Array, x: Array,
            findings: FindingsArrays, view: Array | None = None) -> Abduction:
   """Draws the causes of `x` `[B, H, W, 1]` in [-1, 1], given its findings `[B, K]`.
 
-  What the diffusion denoises, it denoises as draws or as means, and so it is abducted.
+  What the diffusion denoises is abducted with the noise that it was denoised with.
   """
   encoding = model.encode(params, x)
-  take = posterior_sample if model.sample_latents else lambda _, posterior: posterior.mean
+  take = functools.partial(posterior_sample, spread=float(model.sample_latents))
   z = take(stream(key, "slots"), encoding.slots)
-  if not model.sample_target:
-    denoised = slice(None) if model.whole else slice(-1, None)
-    z = z.at[..., denoised, :].set(encoding.slots.mean[..., denoised, :])
+  denoised = slice(None) if model.whole else slice(-1, None)
+  z = z.at[..., denoised, :].set(posterior_sample(
+      stream(key, "denoised"), jax.tree.map(lambda a: a[..., denoised, :], encoding.slots),
+      model.target_noise))
   if not model.whole:
     z = null_pathology(z, findings.healthy)
   code = take(stream(key, "acquisition"), encoding.acquisition)

@@ -38,7 +38,7 @@ class CausalModel:
     schedule: of the diffusion.
     prediction: what the denoiser's output means: v | eps | x0.
     sample_latents: latents are draws from their posteriors, as in training.
-    sample_target: so is what the diffusion denoises; else it is the posterior mean.
+    target_noise: of what the diffusion denoises: 0 posterior means, 1 draws.
     use_identity: the denoiser is shown the identity.
     whole: the denoiser knows no slots: it denoises all of z (plain latent diffusion).
   """
@@ -48,7 +48,7 @@ class CausalModel:
   schedule: Schedule
   prediction: str
   sample_latents: bool
-  sample_target: bool
+  target_noise: float
   use_identity: bool
   whole: bool = False
 
@@ -111,7 +111,7 @@ def make_causal_model(config: ConfigDict) -> CausalModel:
       schedule=make_schedule(schedule.kind, schedule.num_timesteps, schedule.zero_terminal_snr),
       prediction=schedule.prediction,
       sample_latents=config.autoencoder.model.sample_latents,
-      sample_target=config.diffusion.sample_target,
+      target_noise=config.diffusion.target_noise,
       use_identity=config.diffusion.condition.identity != "none",
       whole=config.diffusion.target == "everything",
   )

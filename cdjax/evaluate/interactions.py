@@ -8,7 +8,7 @@ bounded by it; where they differ it is larger than what is held). Then how much 
 attends to each slot in T, by finding, and where in the image each slot acts.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.struct
 import numpy as np
@@ -43,11 +43,11 @@ def split_parts(encoded: dict[str, Posterior]) -> Parts:
   return parts | ({"acquisition": encoded["acq"]} if "acq" in encoded else {})
 
 
-def _features(posterior: Posterior, generator: np.random.Generator, sampled: bool) -> np.ndarray:
-  """One draw of each row, or its mean, flattened."""
+def _features(posterior: Posterior, generator: np.random.Generator, noise: float) -> np.ndarray:
+  """One draw of each row with so much of its noise, flattened."""
   mean, logvar = (np.asarray(a, np.float64) for a in (posterior.mean, posterior.logvar))
-  noise = np.exp(0.5 * logvar) * generator.standard_normal(mean.shape)
-  return (mean + sampled * noise).reshape(len(mean), -1)
+  draw = mean + noise * np.exp(0.5 * logvar) * generator.standard_normal(mean.shape)
+  return draw.reshape(len(mean), -1)
 
 
 def linear_probe(train: Array, train_present: Array, test: Array) -> np.ndarray:
@@ -77,13 +77,13 @@ def linear_probe(train: Array, train_present: Array, test: Array) -> np.ndarray:
 
 
 def part_measures(train: Studies, first: Studies, second: Studies, *,
-                  means: Collection[str], seed: int) -> dict[str, dict[str, np.ndarray]]:
+                  noise: Mapping[str, float], seed: int) -> dict[str, dict[str, np.ndarray]]:
   """What is measured of each part.
 
   Args:
     train: studies that the probes are fitted on.
     first, second: two studies of each of M new patients.
-    means: the parts that are used as means; the others are used as samples.
+    noise: part → that it is used with: 0 its means, 1 draws.
     seed: of the draws.
 
   Returns:
@@ -93,11 +93,11 @@ def part_measures(train: Studies, first: Studies, second: Studies, *,
   out = {}
   for name, posterior in first.parts.items():
     generator = np.random.default_rng([seed, len(out)])
-    other, sampled = second.parts[name], name not in means
+    other = second.parts[name]
     out[name] = {
-        "read": linear_probe(_features(train.parts[name], generator, sampled), train.present,
-                             _features(posterior, generator, sampled)),
-        "patient": patient_from_pathology(posterior, other, sample=sampled, seed=seed),
+        "read": linear_probe(_features(train.parts[name], generator, noise[name]), train.present,
+                             _features(posterior, generator, noise[name])),
+        "patient": patient_from_pathology(posterior, other, noise=noise[name], seed=seed),
         "nats": np.asarray(kl_to_standard_normal(posterior)),
         "nats_of_study": np.asarray(kl_between(posterior, other, symmetric=True))}
   return out

@@ -216,10 +216,11 @@ def reversibility(run: Run) -> dict[str, dict]:
   return run.intervals(statistics, len(q))
 
 
-def _sampled(run: Run, part: str) -> bool:
-  """Whether a part of the latent ("pathology" or another) is used as a sample."""
-  drawn = part != "pathology" or run.config.diffusion.sample_target
-  return drawn and run.config.autoencoder.model.sample_latents
+def _noise(run: Run, part: str) -> float:
+  """That a part of the latent ("pathology" or another) is used with: 0 its means, 1 draws."""
+  if part == "pathology":
+    return run.config.diffusion.target_noise
+  return float(run.config.autoencoder.model.sample_latents)
 
 
 def leakage(run: Run) -> dict[str, dict]:
@@ -241,7 +242,7 @@ def leakage(run: Run) -> dict[str, dict]:
   statistics = leakage_statistics(
       rng.stream(run.key, "probe"), encode(from_model(train.image), train.findings),
       np.asarray(train.findings.present), train.patient, encode(x, findings),
-      np.asarray(findings.present), sampled=_sampled(run, "identity"), max_steps=c.probe_steps,
+      np.asarray(findings.present), sampled=_noise(run, "identity") > 0, max_steps=c.probe_steps,
       on_epoch=lambda: run.on_work(10))
   return run.intervals(statistics, len(x))
 
@@ -254,7 +255,7 @@ def reidentification(run: Run) -> dict[str, dict]:
   first, second = (
       run.answering.encode(x[:, i], jax.tree.map(lambda leaf, i=i: leaf[:, i], findings))["path"]
       for i in range(2))
-  found = patient_from_pathology(first, second, sample=_sampled(run, "pathology"), seed=run.seed)
+  found = patient_from_pathology(first, second, noise=_noise(run, "pathology"), seed=run.seed)
   return run.intervals({"leakage/patient_from_pathology": mean(found)}, n)
 
 
@@ -274,7 +275,7 @@ def interactions(run: Run) -> dict[str, dict]:
                    for i in range(2))
   train = jax.tree.map(lambda leaf: np.asarray(leaf)[:min(c.probe_images, 2000)], run.train)
   measures = part_measures(studies(from_model(train.image), train.findings), first, second,
-                           means=[part for part in first.parts if not _sampled(run, part)],
+                           noise={part: _noise(run, part) for part in first.parts},
                            seed=run.seed)
   out = {}
   for part, values in measures.items():

@@ -21,7 +21,7 @@ def nearest_is_own(query: Array, gallery: Array) -> np.ndarray:
 
 
 def patient_from_pathology(
-    first: Posterior, second: Posterior, *, sample: bool, seed: int
+    first: Posterior, second: Posterior, *, noise: float, seed: int
 ) -> np.ndarray:
   """Top-1 re-identification from the pathology slots of two studies of the same patients.
 
@@ -31,7 +31,7 @@ def patient_from_pathology(
   Args:
     first: posterior of the first studies, `[N, h, w, c]`.
     second: of the second studies, row i of the same patient.
-    sample: whether the latent is used as a sample; one draw a study.
+    noise: that the latent is used with: 0 its means, 1 draws of the posterior; one a study.
     seed: of the draws.
 
   Returns:
@@ -41,7 +41,7 @@ def patient_from_pathology(
 
   def draw(q):
     mean, sd = np.asarray(q.mean, np.float64), np.exp(0.5 * np.asarray(q.logvar, np.float64))
-    return mean + sd * generator.standard_normal(mean.shape) if sample else mean
+    return mean + noise * sd * generator.standard_normal(mean.shape)
 
   a, b = draw(first), draw(second)
   axes = tuple(range(b.ndim - 1))

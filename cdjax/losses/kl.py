@@ -16,10 +16,15 @@ def cap_logvar(raw: Array, *, low: float = -14.0, high: float = 2.0) -> Array:
   return low + jax.nn.softplus(raw - low)
 
 
-def posterior_sample(key: jax.Array, posterior: Posterior) -> Array:
-  """One reparameterised draw, of the posterior's shape, float32 (Kingma & Welling 2014)."""
+def posterior_sample(key: jax.Array, posterior: Posterior, spread: float = 1.0) -> Array:
+  """One reparameterised draw, of the posterior's shape, float32 (Kingma & Welling 2014).
+
+  `spread` is a factor on the standard deviation; 0 gives the mean, whatever the key.
+  """
   mean = posterior.mean.astype(jnp.float32)
-  noise = jax.random.normal(key, mean.shape)
+  if not spread:
+    return mean
+  noise = spread * jax.random.normal(key, mean.shape)
   return mean + jnp.exp(0.5 * posterior.logvar.astype(jnp.float32)) * noise
 
 

@@ -237,18 +237,18 @@ def _by_channel(name: str, moments: dict[str, np.ndarray]) -> dict[str, list]:
   return {f"{name}_{key}": value.tolist() for key, value in values.items()}
 
 
-def read_stats(folder: Path, *, sample_target: bool) -> LatentStats:
+def read_stats(folder: Path, *, target_noise: float) -> LatentStats:
   """The statistics of a folder that `encode_dataset` made.
 
   Args:
     folder: the latents.
-    sample_target: whether draws of the pathology are denoised; its means have no noise to count.
+    target_noise: of the pathologies that are denoised: 0 posterior means, 1 draws.
   """
   values = json.loads((folder / "stats.json").read_text())
   of = {name: np.asarray(value, np.float32) for name, value in values.items()}
   return LatentStats(
       path_mean=of["path_mean"], id_mean=of["id_mean"], path_information=of["path_information"],
-      path_std=np.sqrt(of["path_variance"] + (of["path_noise"] if sample_target else 0.0)),
+      path_std=np.sqrt(of["path_variance"] + target_noise**2 * of["path_noise"]),
       id_std=np.sqrt(of["id_variance"] + of["id_noise"]))
 
 

@@ -169,7 +169,7 @@ def run_diffusion(config: ConfigDict, workdir: Path, **options) -> PyTree:
       attach=LatentAttach(latents, "own" if identity == "own" else "mate"))
   folder = Path(workdir) / "diffusion"
   folder.mkdir(parents=True, exist_ok=True)
-  stats = read_stats(latents, sample_target=config.diffusion.sample_target)
+  stats = read_stats(latents, target_noise=config.diffusion.target_noise)
   text, encoder = read_phrases(config)
   frozen, tower = frozen_words(config, text, encoder)
   frozen |= {"stats": stats}

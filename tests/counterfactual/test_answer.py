@@ -93,7 +93,7 @@ def test_the_identity_is_drawn_and_the_pathology_is_what_the_diffusion_denoises(
   first, second = draw(model, 1), draw(model, 2)
   assert np.abs(first.z_id - second.z_id).max() > 0.1
   np.testing.assert_array_equal(first.z_path, second.z_path)
-  drawn = dataclasses.replace(model, sample_target=True)
+  drawn = dataclasses.replace(model, target_noise=1.0)
   assert np.abs(draw(drawn, 1).z_path - draw(drawn, 2).z_path).max() > 0.1
 
 

@@ -76,7 +76,7 @@ def studies(n, spread, seed):
 
 def test_a_planted_patient_is_found_and_noise_is_not():
   first, second = studies(200, 0.05, 0)
-  found = patient_from_pathology(first, second, sample=True, seed=0)
+  found = patient_from_pathology(first, second, noise=1.0, seed=0)
   assert found.mean() == pytest.approx(1, abs=0.02)
   first, second = studies(200, 100.0, 1)
-  assert patient_from_pathology(first, second, sample=True, seed=0).mean() < 0.04   # chance 0.005
+  assert patient_from_pathology(first, second, noise=1.0, seed=0).mean() < 0.04   # chance 0.005

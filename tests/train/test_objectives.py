@@ -237,15 +237,15 @@ def test_the_target_is_the_mean_of_the_posterior_or_draws_of_it():
   c, params = small_diffusion()
   batch = diffusion_batch()
 
-  def spread_matters(sample_target):
+  def spread_matters(noise):
     with c.unlocked():
-      c.diffusion.sample_target = sample_target
+      c.diffusion.target_noise = noise
     loss_fn = diffusion.make_loss_fn(c)
     loss = jax.jit(lambda spread: loss_fn(
         params, {"stats": STATS}, batch | {"path_logvar": spread}, KEY, 0)[0])
     return float(loss(batch["path_logvar"])) != float(loss(batch["path_logvar"] + 1.0))
 
-  assert spread_matters(True) and not spread_matters(False)
+  assert spread_matters(1.0) and spread_matters(0.5) and not spread_matters(0.0)
 
 
 def test_what_the_posterior_does_not_know_hardly_counts():

@@ -28,11 +28,13 @@ from cdjax.losses.independence import gradient_reversal, hsic
 from cdjax.losses.invariance import invariance
 from cdjax.losses.kl import kl_to_standard_normal, posterior_sample
 from cdjax.losses.minimality import sparse_change
+from cdjax.losses.outlines import outline_weight, weigh_change
 from cdjax.losses.reconstruction import gaussian_nll, l1
 from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
-from cdjax.models.disentangled import make_autoencoder
+from cdjax.models.disentangled import Layers, make_autoencoder
 from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
+from cdjax.train.objectives.anomalies import lay_anomalies
 from cdjax.train.objectives.mirrored import mirrored_terms
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
 
@@ -76,7 +78,8 @@ def augment_anatomy(key: jax.Array, x: Array, strength: float) -> Array:
   return warp(x, angle, jnp.exp(scale), jnp.stack([down, right], -1) * x.shape[1] / 64.0)
 
 
-def make_group(batch: dict, key: jax.Array, *, max_shift: float, augment: float = 0.0) -> Group:
+def make_group(batch: dict, key: jax.Array, *, max_shift: float, augment: float = 0.0,
+               anomalies: float = 0.0) -> Group:
   """Lays a batch out as groups; a mate that is the same image gets a new acquisition.
 
   Args:
@@ -84,15 +87,21 @@ def make_group(batch: dict, key: jax.Array, *, max_shift: float, augment: float 
     key: of acquisitions and augmentation.
     max_shift: see `apply_acquisition`.
     augment: strength of `augment_anatomy`; a Python number.
+    anomalies: share of images with a made-up change, see `lay_anomalies`; a Python number.
   """
   true_mate = batch["is_true_mate"]
   again = augment_acquisition(key, batch["mate_image"], max_shift=max_shift)
   mate = jnp.where(true_mate[:, None, None, None], batch["mate_image"], again)
   both = lambda a, b: jnp.concatenate([a, b])
   x = both(batch["image"], mate)
+  findings = jax.tree.map(both, batch["findings"], batch["mate_findings"])
+  if augment:
+    x = augment_anatomy(stream(key, "anatomy"), x, augment)
+  if anomalies:
+    x, findings = lay_anomalies(stream(key, "anomalies"), x, findings, anomalies)
   return Group(
-      x=augment_anatomy(stream(key, "anatomy"), x, augment) if augment else x,
-      findings=jax.tree.map(both, batch["findings"], batch["mate_findings"]),
+      x=x,
+      findings=findings,
       view=both(batch["view"], batch["mate_view"]),
       true_mate=both(true_mate, true_mate),
   )
@@ -124,6 +133,16 @@ def equivariance_terms(key: jax.Array, x: Array, code: Array, encode: Callable, 
   again = encode(expose(x, then, max_shift=max_shift))
   error = again - compose_acquisition(code, then, max_shift=max_shift)
   return 0.5 * jnp.sum((error / _CODE_SIGMA) ** 2, -1)
+
+
+def credited(layers: Layers, weights: ConfigDict) -> Layers:
+  """The same picture; what it lacks at the film's outlines is hardly put down to the pathology."""
+  if not weights.outline_shift:
+    return layers
+  shift = weights.outline_shift * layers.film.shape[1] / 64.0
+  weight = outline_weight(to_unit(layers.film), sigma=weights.sigma, shift=shift)
+  seen = weigh_change(layers.film, layers.lesion, layers.opacity, weight)
+  return Layers(seen, seen, jnp.zeros_like(seen))
 
 
 def make_modules(config: ConfigDict) -> dict[str, nn.Module]:
@@ -175,7 +194,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     progress = jnp.minimum(step / price_steps, 1.0)
     price = weights.price_start + (1.0 - weights.price_start) * progress
     group = make_group(batch, stream(rng, "augment"), max_shift=cfg.model.max_shift,
-                       augment=cfg.augment)
+                       augment=cfg.augment, anomalies=cfg.anomalies)
     sick = ~group.findings.healthy
     null = ~sick if weights.null_anchor else jnp.zeros_like(sick)
     encoding = encode(group.x)
@@ -194,7 +213,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
     frozen_id = z_used.at[..., :-1, :].set(jax.lax.stop_gradient(z_used[..., :-1, :]))
     z_used = jnp.where(stopped[:, None, None, None, None], frozen_id, z_used)
     layers = apply("autoencoder", z_used, group.view, method="paint")
-    x_hat = apply("autoencoder", layers, code, method="observe")
+    x_hat = apply("autoencoder", credited(layers, weights), code, method="observe")
 
     anchor = jnp.where(null, weights.null_anchor, 1.0)
     unit, unit_hat = to_unit(group.x), to_unit(x_hat)

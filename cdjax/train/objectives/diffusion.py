@@ -99,7 +99,7 @@ def make_loss_fn(config: ConfigDict, tower: nn.Module | None = None) -> Callable
     path = Posterior(either(batch["mirror_mean"], batch["path_mean"]),
                      either(batch["mirror_logvar"], batch["path_logvar"]))
     # Two thirds of the elements of a draw are noise, which a denoiser would spend itself on.
-    path = posterior_sample(stream(rng, "pathology"), path) if cfg.sample_target else path.mean
+    path = posterior_sample(stream(rng, "pathology"), path, cfg.target_noise)
     x0 = (path - stats.path_mean) / stats.path_std
     z_id = posterior_sample(stream(rng, "identity"),
                             Posterior(batch["id_mean"], batch["id_logvar"]))

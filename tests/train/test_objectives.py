@@ -144,6 +144,36 @@ def test_prices_rise_from_their_start():
   np.testing.assert_allclose((at[25] - at[0]) / (at[50] - at[0]), 0.5, rtol=1e-3)
 
 
+def test_outlines_that_may_be_far_off_teach_the_film_and_not_the_lesion():
+  found = {}
+  for shift in (0.0, 1e3):
+    config = make_config(outline_shift=shift)
+    params, _ = setup(config)
+    # A film with outlines everywhere: at the start it is nearly flat.
+    kernel = params["autoencoder"]["linear_decoder"]["place_kernel"]
+    params["autoencoder"]["linear_decoder"]["place_kernel"] = jax.random.normal(KEY, kernel.shape)
+    loss_fn = autoencoder.make_loss_fn(config)
+    rebuilt = lambda p, fn=loss_fn: fn(p, {}, make_batch(), KEY, 0)[1]["reconstruction"]
+    value, grad = jax.jit(jax.value_and_grad(rebuilt))(params)
+    found[shift] = value, jax.tree.map(lambda g: np.abs(g).max(), grad["autoencoder"])
+  (plain, of), (same, shifted) = found[0.0], found[1e3]
+  np.testing.assert_allclose(plain, same, rtol=1e-5)
+  film = lambda grads: grads["linear_decoder"]["place_kernel"]
+  lesion = lambda grads: grads["lesion_decoder"]["conv_out"]["kernel"]
+  np.testing.assert_allclose(film(shifted), film(of), rtol=1e-3)
+  assert lesion(of) > 0 and lesion(shifted) < 0.05 * lesion(of)
+
+
+def test_made_up_changes_are_laid_over_a_share_of_the_images():
+  batch, flags = make_batch(), dict(max_shift=1.0)
+  plain = autoencoder.make_group(batch, KEY, **flags)
+  some = autoencoder.make_group(batch, KEY, **flags, anomalies=0.5)
+  changed = np.abs(np.asarray(some.x - plain.x)).max((1, 2, 3)) > 0.05
+  assert 0 < changed.sum() < len(changed)
+  assert np.asarray(plain.findings.healthy).any()
+  assert not np.asarray(some.findings.healthy)[changed].any()
+
+
 def test_a_turned_lesion_teaches_the_pathology_alone():
   """Its film is given: nothing that makes a film learns from it, all that makes a lesion does."""
   config = make_config(findings=1.0)

@@ -106,6 +106,7 @@ def base_config() -> ConfigDict:
       reconstruction=1.0,       # weight of the likelihood
       reconstruction_l1=0.0,    # weight of an L1 term beside it, in units of sigma
       ssim=0.0,                 # lambda of lambda * (1 - SSIM)
+      perceptual=0.0,           # lambda of lambda * distance in the classifier's features, a pixel
       kl_identity=1.0,          # price of the identity slots, in nats
       kl_pathology=18.0,        # price of the pathology slot, in nats
       kl_acquisition=20.0,      # price of the acquisition code, in nats

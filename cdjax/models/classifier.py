@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from cdjax.core.types import Array
+from cdjax.core.types import Array, PyTree
 from cdjax.models.heads import AttentionReadout, FindingsLogits, FindingsReadout, read_out
 from cdjax.models.layers import Downsample, ResnetBlock, conv, space_to_depth
 
@@ -47,15 +47,22 @@ class FindingsClassifier(nn.Module):
       grids.append(nn.silu(h))
       if i + 1 < len(self.block_out_channels):
         h = Downsample(channels, dtype=self.dtype, name=f"down_{i}")(h)
+    self.sow("intermediates", "grids", tuple(grids))   # kept only where a caller asks for it
     # A small lesion is a maximum, a large one a mean; pooling lets any size of image in.
     h = jnp.concatenate([grids[-1].mean((1, 2)), grids[-1].max((1, 2))], -1)
-    self.sow("intermediates", "features", h)   # kept only where a caller asks for it
+    self.sow("intermediates", "features", h)   # likewise
     h = nn.Dropout(self.dropout, deterministic=deterministic)(h)
     whole = FindingsReadout(self.num_findings, name="readout")(h)
     # The last grid is too coarse for a zone, so each finding looks at the one before.
     local = AttentionReadout(self.num_findings, self.dropout, name="look")(
         grids[-2:][0], deterministic=deterministic)
     return read_out(whole + local)
+
+
+def feature_grids(model: FindingsClassifier, params: PyTree, x: Array) -> tuple[Array, ...]:
+  """What it makes of `x` `[B, H, W, 1]` in [-1, 1] at each resolution, `[B, h, w, c]`."""
+  _, kept = model.apply({"params": params}, x, mutable=["intermediates"])
+  return kept["intermediates"]["grids"][0]
 
 
 def make_classifier(model: Mapping, num_findings: int) -> FindingsClassifier:

@@ -5,6 +5,7 @@ What `cdjax compile` compiles for TPUs that are not there is the very step that 
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,7 +98,13 @@ def abstract_key(mesh: Mesh) -> jax.ShapeDtypeStruct:
 def objective(config: ConfigDict, stage: str, mesh: Mesh) -> tuple[Callable, Callable, PyTree]:
   """`init_fn`, `loss_fn` and the shapes of the frozen arrays, as `train.loop` takes them."""
   if stage == "autoencoder":
-    return (lambda key: autoencoder.init_params(config, key), autoencoder.make_loss_fn(config), {})
+    reader = {}
+    if config.autoencoder.loss.perceptual:
+      shapes = jax.eval_shape(lambda key: classifier.init_params(config, "classifier", key),
+                              jax.random.key(0))
+      reader = _shapes(nn.unbox(shapes), mesh)
+    return (lambda key: autoencoder.init_params(config, key), autoencoder.make_loss_fn(config),
+            reader)
   if stage == "verifier":
     return lambda key: verifier.init_params(config, key), verifier.make_loss_fn(config), {}
   if stage in ("classifier", "judge"):

@@ -127,11 +127,23 @@ def run_autoencoder(config: ConfigDict, workdir: Path, **options) -> PyTree:
   return _train(
       config, "autoencoder", workdir, source.info["fingerprint"],
       init_fn=lambda key: autoencoder.init_params(config, key),
-      loss_fn=autoencoder.make_loss_fn(config), frozen={},
+      loss_fn=autoencoder.make_loss_fn(config), frozen=_reader(config, workdir),
       loader=_loader(config, "autoencoder", source,
                      weights=class_sampling(config.autoencoder, source.index.findings.status)),
       eval_fn=eval_fn,
       **options)
+
+
+def _reader(config: ConfigDict, workdir: Path) -> PyTree:
+  """The trained classifier, where the autoencoder's objective asks what it sees."""
+  if not config.autoencoder.loss.perceptual:
+    return {}
+  if not (Path(workdir) / "classifier" / "done.json").exists():
+    raise FileNotFoundError(
+        f"{workdir}/classifier: autoencoder.loss.perceptual="
+        f"{config.autoencoder.loss.perceptual} needs a trained classifier; put `classifier` before "
+        "`autoencoder` in --stages, or set it to 0")
+  return {"classifier": load_stage(workdir, "classifier")[0]["classifier"]}
 
 
 def stage_fingerprint(workdir: Path, stage: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from cdjax.core.config import base_config
 from cdjax.core.types import FindingsArrays
+from cdjax.models.classifier import make_classifier
 from cdjax.models.denoiser import LatentStats
 from cdjax.train.objectives import autoencoder, classifier, diffusion
 from cdjax.train.objectives.swaps import partner_with_equal_findings
@@ -162,6 +163,20 @@ def test_outlines_that_may_be_far_off_teach_the_film_and_not_the_lesion():
   lesion = lambda grads: grads["lesion_decoder"]["conv_out"]["kernel"]
   np.testing.assert_allclose(film(shifted), film(of), rtol=1e-3)
   assert lesion(of) > 0 and lesion(shifted) < 0.05 * lesion(of)
+
+
+def test_what_a_classifier_sees_counts_with_its_weight_and_the_classifier_learns_nothing():
+  config = make_config(perceptual=2.0)
+  with config.unlocked():
+    config.classifier.model.update(dict(block_out_channels=(4,), norm_num_groups=2))
+  params, loss_fn = setup(config)
+  reader = make_classifier(config.classifier.model, len(config.data.vocabulary))
+  frozen = {"classifier": reader.init(KEY, make_batch()["image"])["params"]}
+  loss, aux = loss_fn(params, frozen, make_batch(), KEY, 0)
+  config.autoencoder.loss.perceptual = 6.0
+  more, _ = jax.jit(autoencoder.make_loss_fn(config))(params, frozen, make_batch(), KEY, 0)
+  assert aux["perceptual"] > 0
+  np.testing.assert_allclose(more - loss, 4.0 * aux["perceptual"] / 256, rtol=2e-2)
 
 
 def test_made_up_changes_are_laid_over_a_share_of_the_images():

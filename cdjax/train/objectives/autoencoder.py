@@ -10,6 +10,7 @@ error only learns to redraw outlines of the body by a fraction of a pixel, which
 redraws at random. The prior `minimality` makes that dearer than it is worth.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -29,9 +30,11 @@ from cdjax.losses.invariance import invariance
 from cdjax.losses.kl import kl_to_standard_normal, posterior_sample
 from cdjax.losses.minimality import sparse_change
 from cdjax.losses.outlines import outline_weight, weigh_change
+from cdjax.losses.perceptual import perceptual_distance
 from cdjax.losses.reconstruction import gaussian_nll, l1
 from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
+from cdjax.models.classifier import feature_grids, make_classifier
 from cdjax.models.disentangled import Layers, make_autoencoder
 from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
 from cdjax.train.objectives.anomalies import lay_anomalies
@@ -179,14 +182,15 @@ def init_params(config: ConfigDict, key: jax.Array) -> dict:
 def make_loss_fn(config: ConfigDict) -> Callable:
   """Returns `loss_fn(params, frozen, batch, rng, step) -> (loss, aux)` of stage 1.
 
+  `frozen` is `{"classifier": its parameters}` where `loss.perceptual` has a weight, else {}.
   The loss is in nats per pixel. aux holds every term before its weight, in nats an image.
   """
   cfg, weights = config.autoencoder, config.autoencoder.loss
   modules = make_modules(config)
+  reader = make_classifier(config.classifier.model, len(config.data.vocabulary))
   price_steps = max(weights.price_warmup * cfg.num_train_steps, 1.0)
 
   def loss_fn(params, frozen, batch, rng, step):
-    del frozen
     apply = lambda name, *args, **kw: modules[name].apply({"params": params[name]}, *args, **kw)
     encode = lambda x: apply("autoencoder", x, method="encode")
     decode = lambda z, code, view: apply("autoencoder", z, code, view, method="decode")
@@ -223,6 +227,10 @@ def make_loss_fn(config: ConfigDict) -> Callable:
       terms["reconstruction_l1"] = anchor * l1(unit, unit_hat, sigma=weights.sigma)
     if weights.ssim:
       terms["ssim"] = anchor * (1.0 - ssim(unit, unit_hat)) * pixels
+    if weights.perceptual:
+      seen_as = functools.partial(feature_grids, reader, frozen["classifier"])
+      distance = perceptual_distance(seen_as(group.x), seen_as(x_hat))
+      terms["perceptual"] = anchor * distance * pixels
     terms["kl_identity"] = kl_to_standard_normal(encoding.identity)
     terms["kl_pathology"] = jnp.where(null, 0.0, kl_to_standard_normal(encoding.pathology))
     terms["kl_acquisition"] = kl_to_standard_normal(encoding.acquisition)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cdjax.data.write import findings_from_json
 
 CACHE_BYTES = 512 << 20
 _CHUNK = 64  # records read at once; bounds the memory that compressed images take
+_OPENING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +78,12 @@ class Split:
   @property
   def records(self) -> Sequence[dict]:
     """The undecoded examples, opened on first use."""
-    if self._records is None:
-      from cdjax.data.builder import read_array_records
-      self._records = read_array_records(self.path, self.name)
+    # Reading threads arrive together, and what tfds imports when it is first used can be imported
+    # by one of them only.
+    with _OPENING:
+      if self._records is None:
+        from cdjax.data.builder import read_array_records
+        self._records = read_array_records(self.path, self.name)
     return self._records
 
   def __getitem__(self, i: int) -> dict:

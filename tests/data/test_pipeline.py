@@ -2,12 +2,16 @@
 
 import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 import pytest
 
 from cdjax.core.types import FindingsArrays
+from cdjax.data import builder
+from cdjax.data.builder import read_array_records
 from cdjax.data.pipeline import eval_batches, make_loader
 from cdjax.data.source import open_split
 from cdjax.data.write import write_dataset
@@ -51,6 +55,28 @@ def assert_equal(a, b):
 
 def double_index(index, mate):
   return {"latent": np.stack([index, mate], 1).astype(np.float32) * 2}
+
+
+def test_reading_threads_that_arrive_together_open_the_files_once(path, monkeypatch):
+  source, opened, another_came = open_split(path, "train"), [], threading.Event()
+
+  def open_when_another_came(folder, split):
+    opened.append(split)
+    another_came.wait()
+    return read_array_records(folder, split)
+
+  def come():
+    another_came.set()
+    return len(source.records)
+
+  monkeypatch.setattr(builder, "read_array_records", open_when_another_came)
+  with ThreadPoolExecutor(2) as pool:
+    first = pool.submit(lambda: len(source.records))
+    while not opened:
+      assert not first.done()
+    second = pool.submit(come)
+    assert first.result() == second.result() == COUNT
+  assert opened == ["train"]
 
 
 def test_a_batch_holds_its_records(source):

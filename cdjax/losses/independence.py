@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from cdjax.core.types import Array
+from cdjax.core.types import Array, Posterior
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -38,6 +38,23 @@ def _backward(scale, residual, cotangent):
 
 
 gradient_reversal.defvjp(_forward, _backward)
+
+
+def explained(posterior: Posterior, guess: Array, *, least: float = 0.05) -> Array:
+  """How much of a posterior's mean somebody guesses, in units of its noise: `[B]` nats.
+
+  `½ Σ (mean² − (mean − guess)²) / variance`, the log-likelihood that the guess is worth over
+  guessing 0. With `gradient_reversal` around the guess, who guesses learns to raise it and who is
+  guessed learns to lower it.
+
+  Args:
+    posterior: `[B, ...]`; its variance gets no gradient.
+    guess: of the mean's shape.
+    least: floor of the variance, so that a few sharp elements are not all that counts.
+  """
+  variance = jnp.maximum(jax.lax.stop_gradient(jnp.exp(posterior.logvar)), least)
+  worth = 0.5 * (2.0 * posterior.mean * guess - guess**2) / variance
+  return worth.reshape(len(worth), -1).sum(-1)
 
 
 def _gram(x: Array, valid: Array) -> Array:

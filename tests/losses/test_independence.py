@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdjax.core.types import Posterior
 from cdjax.losses import identity, independence
-from cdjax.losses.independence import gradient_reversal
+from cdjax.losses.independence import explained, gradient_reversal
 
 RNG = np.random.default_rng([0, 19])
 hsic = jax.jit(independence.hsic, static_argnames="normalised")
@@ -131,3 +132,21 @@ def test_contrastive_is_finite_for_zero_codes_and_rejects_bad_temperature():
   assert float(value) == pytest.approx(3 * np.log(5), rel=1e-4)
   with pytest.raises(ValueError, match="temperature=0"):
     identity_contrastive(zeros, zeros, np.ones(3, bool), temperature=0)
+
+
+def test_what_a_guess_is_worth_is_the_gain_in_log_likelihood():
+  mean, variance = jnp.array([[1.0, -2.0]]), jnp.array([[0.5, 0.25]])
+  posterior = Posterior(mean, jnp.log(variance))
+  guess = jnp.array([[0.5, -1.0]])
+  nll = lambda guess: 0.5 * ((mean - guess) ** 2 / variance).sum(-1)
+  np.testing.assert_allclose(explained(posterior, guess), nll(0.0) - nll(guess), rtol=1e-6)
+  np.testing.assert_allclose(explained(posterior, jnp.zeros((1, 2))), 0.0)
+
+
+def test_with_reversal_the_guess_learns_and_the_guessed_hides():
+  posterior = Posterior(jnp.array([[2.0]]), jnp.zeros((1, 1)))
+  worth = lambda mean, guess: explained(
+      posterior.replace(mean=mean), gradient_reversal(guess)).sum()
+  of_mean, of_guess = jax.grad(worth, (0, 1))(posterior.mean, jnp.array([[1.0]]))
+  # Going down: the mean towards 0, the guess towards the mean.
+  assert of_mean > 0 > of_guess

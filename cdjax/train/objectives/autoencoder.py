@@ -25,7 +25,7 @@ from cdjax.core.types import UNKNOWN, Array, FindingsArrays
 from cdjax.losses.anchor import null_pathology
 from cdjax.losses.findings import findings_loss, location_loss, severity_loss
 from cdjax.losses.identity import identity_contrastive
-from cdjax.losses.independence import gradient_reversal, hsic
+from cdjax.losses.independence import explained, gradient_reversal, hsic
 from cdjax.losses.invariance import invariance
 from cdjax.losses.kl import kl_to_standard_normal, posterior_sample
 from cdjax.losses.minimality import sparse_change
@@ -36,7 +36,7 @@ from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
 from cdjax.models.classifier import feature_grids, make_classifier
 from cdjax.models.disentangled import Layers, make_autoencoder
-from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
+from cdjax.models.heads import LatentEmbedding, LatentFindingsHead, PlaceRegression
 from cdjax.train.objectives.anomalies import lay_anomalies
 from cdjax.train.objectives.mirrored import mirrored_terms
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
@@ -157,7 +157,7 @@ def make_modules(config: ConfigDict) -> dict[str, nn.Module]:
   if loss.independence_reversal:
     modules["adversary"] = LatentFindingsHead(k)
   if loss.patient_reversal:
-    modules["patient_adversary"] = LatentEmbedding()
+    modules["patient_adversary"] = PlaceRegression(config.autoencoder.model.slot_channels)
   if loss.identity:
     modules["identity_head"] = LatentEmbedding()
   return modules
@@ -171,7 +171,7 @@ def init_params(config: ConfigDict, key: jax.Array) -> dict:
   params = {"autoencoder": model.init(stream(key, "autoencoder"), x, key)["params"]}
   encoding = model.apply({"params": nn.unbox(params["autoencoder"])}, x, method="encode")
   inputs = {
-      "findings_head": encoding.pathology, "patient_adversary": encoding.pathology,
+      "findings_head": encoding.pathology, "patient_adversary": encoding.identity,
       "adversary": encoding.identity, "identity_head": encoding.identity,
   }
   for name in sorted(modules.keys() - {"autoencoder"}):
@@ -268,8 +268,10 @@ def make_loss_fn(config: ConfigDict) -> Callable:
       terms["independence_hsic"] = hsic(
           z_id, group.findings.present.astype(jnp.float32), valid=known, normalised=True)
     if weights.patient_reversal:
-      embedding = apply("patient_adversary", gradient_reversal(z_path))
-      terms["patient_reversal"] = contrast(embedding, group.true_mate & sick & of_mate(sick))
+      mate = jax.lax.stop_gradient(of_mate(encoding.identity.mean))
+      guess = gradient_reversal(apply("patient_adversary", mate))
+      terms["patient_reversal"] = jnp.where(
+          sick & group.true_mate, explained(encoding.pathology, guess), 0.0)
     if weights.identity:
       embedding = apply("identity_head", z_id)
       terms["identity"] = contrast(embedding, group.true_mate)

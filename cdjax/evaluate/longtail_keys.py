@@ -18,7 +18,8 @@ _FREE = FREE_DATA_KEYS | FREE_STAGE_KEYS
 _MODEL = ("data", "autoencoder", "diffusion", "text")
 # What decides a stage's result besides the data and the seed.
 _STAGES = {"data": (), "autoencoder": ("autoencoder",), "latents": ("autoencoder",),
-           "diffusion": ("autoencoder", "diffusion", "text"), "judge": ("judge",)}
+           "diffusion": ("autoencoder", "diffusion", "text"), "classifier": ("classifier",),
+           "judge": ("judge",)}
 
 
 @functools.cache
@@ -33,6 +34,8 @@ def changed(config: ConfigDict, *names: str) -> dict[str, Any]:
     config: the whole configuration.
     *names: sections ("data") or keys ("noise.batch_size") that count.
   """
+  if "autoencoder" in names and config.autoencoder.loss.perceptual:
+    names += ("classifier",)   # whose features count
   inside = lambda key: any(f"{key}.".startswith(f"{name}.") for name in names)
   return {key: value for key, value in flatten(to_plain(config)).items()
           if inside(key) and key.rpartition(".")[2] not in _FREE

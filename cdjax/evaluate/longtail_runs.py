@@ -75,7 +75,8 @@ class Runs:
     config = method_config(self.config, Method("", variant), seed)
     digest = fingerprint_of(stage_key(config, "diffusion"))
     folder = self.workdir / "runs" / f"{variant}-{seed}-{digest}"
-    for stage in ("data", "autoencoder", "latents", "diffusion"):
+    reader = ("classifier",) if config.autoencoder.loss.perceptual else ()
+    for stage in ("data", *reader, "autoencoder", "latents", "diffusion"):
       self._run(config, folder, stage)
     trained = load_trained(folder)
     return Ready(trained, load_space(dataclasses.replace(trained, config=config), folder),

@@ -84,3 +84,12 @@ def test_runs_with_the_same_stage_share_it():
       True, True, False, False]
   other.seed, other.data.phantom.patients = 0, 41
   assert [same(stage) for stage in ("data", "judge", "autoencoder")] == [False, True, False]
+
+
+def test_images_depend_on_the_classifier_where_the_autoencoder_was_told_what_it_sees():
+  told = {"autoencoder__loss__perceptual": 2.0}
+  before = keys(**told)
+  after = keys(**told, classifier__num_train_steps=7)
+  assert before["measure/nothing-0"] != after["measure/nothing-0"]
+  assert before["memory"] != after["memory"]
+  assert "measure/nothing-0" not in thrown_away(classifier__num_train_steps=7)

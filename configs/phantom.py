@@ -21,7 +21,7 @@ def get_config(arg: str = ""):
                      "'no_disentanglement'")
   c = base_config()
   c.name = "phantom"
-  c.stages = "judge,autoencoder,diffusion,classifier"
+  c.stages = "judge,classifier,autoencoder,diffusion"
   c.data.vocabulary = ALL
   c.data.phantom.patients = 10000
   c.data.phantom.multiple_share = 0.2

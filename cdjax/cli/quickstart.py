@@ -22,7 +22,7 @@ SEED = 1   # of the patients it is measured on
 # Its own table is shorter than that of `cdjax evaluate`: at most these many questions.
 QUESTIONS = {"interventions": 128, "composition": 64, "composition_10": 32}
 # Share of the whole that each phase takes; only the progress bar uses it.
-SHARES = {"data": 2, "judge": 8, "autoencoder": 50, "diffusion": 20, "classifier": 6,
+SHARES = {"data": 2, "judge": 8, "classifier": 6, "autoencoder": 50, "diffusion": 20,
           "evaluate": 12, "report": 2}
 
 
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
       return lambda: STAGES[stage](config, workdir, progress=progress)
 
     phases = {"data": lambda: ensure_dataset(config, workdir)}
-    phases |= {stage: training(stage) for stage in ("judge", "autoencoder", "diffusion",
-                                                    "classifier")}
+    phases |= {stage: training(stage) for stage in ("judge", "classifier", "autoencoder",
+                                                    "diffusion")}
     phases["evaluate"] = lambda: measure(measured(config), workdir, show)
     phases["report"] = lambda: write_report(measured(config), workdir, clock)
     try:

@@ -1,4 +1,4 @@
-"""Trains the stages that a config names: autoencoder, diffusion, classifier (and the judge).
+"""Trains the stages that a config names: classifier, autoencoder, diffusion (and the judge).
 
 Every stage goes on where it was, bit for bit, after a stop, a kill or a crash: give the same
 command again. A finished stage is not trained again.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-STAGES = ("autoencoder", "diffusion", "classifier")
+STAGES = ("classifier", "autoencoder", "diffusion")
 
 
 def _optim(**kwargs) -> ConfigDict:

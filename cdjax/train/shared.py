@@ -14,7 +14,10 @@ _SECTIONS = {"data": (), "latents": ("autoencoder",), "autoencoder": ("autoencod
 
 def decides(config: ConfigDict, stage: str) -> dict:
   """The part of the configuration that a stage depends on."""
-  parts = {name: config[name].to_dict() for name in ("data", *_SECTIONS[stage])}
+  sections = ("data", *_SECTIONS[stage])
+  if "autoencoder" in sections and config.autoencoder.loss.perceptual:
+    sections += ("classifier",)   # whose features count
+  parts = {name: config[name].to_dict() for name in sections}
   if stage == "judge":   # its images are its own
     del parts["data"]["phantom"]
   if stage == "diffusion":

@@ -1,7 +1,7 @@
 """What each stage trains on: its data, its objective and its held-out check, put together.
 
-A workdir holds `data/ autoencoder/ latents/ diffusion/ classifier/ judge/`, in this order, and
-`verifier/` once somebody asks for it.
+A workdir holds `data/ classifier/ autoencoder/ latents/ diffusion/`, in this order, `judge/` where
+there is a phantom, and `verifier/` once somebody asks for it.
 """
 
 import functools
@@ -325,9 +325,9 @@ def run_verifier(config: ConfigDict, workdir: Path, **options) -> PyTree:
 
 # name -> run(config, workdir, **options of `train_stage`, e.g. progress) -> averaged parameters
 STAGES: dict[str, Callable[..., PyTree]] = {
+    "classifier": run_classifier,
     "autoencoder": run_autoencoder,
     "diffusion": run_diffusion,
-    "classifier": run_classifier,
     "judge": run_judge,
     "verifier": run_verifier,
 }

@@ -28,13 +28,14 @@ def get_config(arg: str = ""):
   # Combinations that training never shows: `unseen/finding` asks for them.
   c.data.phantom.held_out_combinations = (
       "consolidation left upper", "nodule right lower", "mass left mid", "fracture right upper")
-  c.autoencoder.num_train_steps = 6000
-  c.autoencoder.batch_size = 16
-  c.autoencoder.model.block_out_channels = (64, 96)
-  c.autoencoder.model.lesion_channels = (32, 48)
-  # Training six times as long leaks little; a finer likelihood spends that on what is seen.
+  c.autoencoder.num_train_steps = 7000
+  # Training so much longer leaks little; a finer likelihood spends that on what is seen.
   c.autoencoder.loss.sigma = 0.015
   c.autoencoder.loss.kl_acquisition = 30.0
+  # Small lesions have few pixels: the pathology may say more, and is told what a classifier sees.
+  c.autoencoder.loss.kl_pathology = 9.0
+  c.autoencoder.loss.perceptual = 2.0
+  c.autoencoder.loss.outline_shift = 0.5
   c.autoencoder.loss.mirror = 0.25
   c.autoencoder.eval_every = 2000
   c.autoencoder.checkpoint_every = 1000

@@ -11,6 +11,8 @@ NO_DISENTANGLEMENT = {
         "acquisition_equivariance", "acquisition_invariance", "kl_acquisition", "minimality")},
     "autoencoder.loss.kl_pathology": 1.0,
     "autoencoder.loss.mirror": 0.0,
+    "autoencoder.loss.outline_shift": 0.0,
+    "autoencoder.anomalies": 0.0,
     "diffusion.target": "everything",
     "diffusion.mirror_share": 0.0,
     "diffusion.condition.identity": "none",

@@ -180,7 +180,8 @@ def base_config() -> ConfigDict:
       identity="mate",          # mate | own (ablation: leaks) | none
   ))
 
-  # Findings classifier: guides nothing; names the factual findings where nobody else does.
+  # Findings classifier: names the factual findings where nobody else does; its features are those
+  # of autoencoder.loss.perceptual.
   classifier = _optim(batch_size=64, num_train_steps=300, eval_every=0)
   classifier.model = ConfigDict(dict(
       block_out_channels=(24, 48, 96, 128),  # channels of each resolution, from the finest

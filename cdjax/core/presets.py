@@ -2,6 +2,7 @@
 
 # Plain latent diffusion on an ordinary KL autoencoder of the same size: the baseline that nothing
 # was disentangled in. Key → value, for `ConfigDict.update_from_flattened_dict`.
+# Its perceptual loss, where there is one, stays: published autoencoders have one too.
 NO_DISENTANGLEMENT = {
     "autoencoder.model.lesion_channels": (),
     "autoencoder.model.transformer_layers": 0,

@@ -18,8 +18,9 @@ _FREE = FREE_DATA_KEYS | FREE_STAGE_KEYS
 _MODEL = ("data", "autoencoder", "diffusion", "text")
 # What decides a stage's result besides the data and the seed.
 _STAGES = {"data": (), "autoencoder": ("autoencoder",), "latents": ("autoencoder",),
-           "diffusion": ("autoencoder", "diffusion", "text"), "classifier": ("classifier",),
-           "judge": ("judge",)}
+           "diffusion": ("autoencoder", "diffusion", "text"),
+           "classifier": ("classifier", "autoencoder.model.max_shift"),
+           "judge": ("judge", "autoencoder.model.max_shift")}
 
 
 @functools.cache

@@ -137,10 +137,10 @@ def utility(
   result, places = {}, {}
   settings = [config.classifier.to_dict(), config.data.to_dict(), config.seed]
   for regime in REGIMES:
-    before = places["synthetic"] if regime == "synthetic_then_real" else None
-    start = str((before / "synthetic").resolve()) if before else ""
-    places[regime] = workdir / fingerprint_of(
-        settings, regime, data[regime].fingerprint, before.name if before else "")
+    start = ""
+    if regime == "synthetic_then_real":
+      start = str((places["synthetic"] / "synthetic").resolve())
+    places[regime] = workdir / fingerprint_of(settings, regime, data[regime].fingerprint, start)
     params = train_classifier(config, data[regime], places[regime], regime, start=start, **options)
     measured = classification_metrics(
         probabilities(config, params, test.pixels), test.findings.status, patient=test.patient,

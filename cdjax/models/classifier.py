@@ -1,7 +1,8 @@
 """A convolutional classifier of findings with side, zone and severity.
 
 Used twice with separate weights: as the user's classifier, which names the factual findings where
-nobody else does, and as the phantom's judge, which only measures.
+nobody else does and whose features can tell the autoencoder what is seen, and as the phantom's
+judge, which only measures.
 """
 
 from collections.abc import Mapping

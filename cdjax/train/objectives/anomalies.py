@@ -79,7 +79,9 @@ def lay_anomalies(key: jax.Array, x: Array, findings: FindingsArrays,
                                                      *bounds)
   unit = to_unit(x)
   sign = jnp.where(uniform("darker") < _DARKER, -1.0, 1.0)
-  inside = jnp.where(uniform("foreign") < _FOREIGN, jnp.roll(unit, 1, 0),
+  # Another patient's patch would hide what is present, and its labels would be wrong.
+  free = ~findings.any_present[:, None, None, None]
+  inside = jnp.where(free & (uniform("foreign") < _FOREIGN), jnp.roll(unit, 1, 0),
                      unit + sign * uniform("change", *_CHANGE))
   where = paint_ellipses(draw_ellipses(stream(key, "ellipses"), n, x.shape[1]), x.shape[1])
   laid = uniform("laid") < share

@@ -7,7 +7,7 @@ its code length in nats; each KL weight is a price of information.
 
 A mate's identity is never exactly where the image is, and a pathology slot that is paid for its
 error only learns to redraw outlines of the body by a fraction of a pixel, which a diffusion then
-redraws at random. The prior `minimality` makes that dearer than it is worth.
+redraws at random. The prior `minimality` makes that dear, and `outline_shift` pays little for it.
 """
 
 import functools
@@ -29,15 +29,15 @@ from cdjax.losses.independence import explained, gradient_reversal, hsic
 from cdjax.losses.invariance import invariance
 from cdjax.losses.kl import kl_to_standard_normal, posterior_sample
 from cdjax.losses.minimality import sparse_change
-from cdjax.losses.outlines import outline_weight, weigh_change
 from cdjax.losses.perceptual import perceptual_distance
 from cdjax.losses.reconstruction import gaussian_nll, l1
 from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
 from cdjax.models.classifier import feature_grids, make_classifier
-from cdjax.models.disentangled import Layers, make_autoencoder
+from cdjax.models.disentangled import make_autoencoder
 from cdjax.models.heads import LatentEmbedding, LatentFindingsHead, PlaceRegression
 from cdjax.train.objectives.anomalies import lay_anomalies
+from cdjax.train.objectives.credit import credited
 from cdjax.train.objectives.mirrored import mirrored_terms
 from cdjax.train.objectives.swaps import cycle_swap_terms, same_findings_terms
 
@@ -136,16 +136,6 @@ def equivariance_terms(key: jax.Array, x: Array, code: Array, encode: Callable, 
   again = encode(expose(x, then, max_shift=max_shift))
   error = again - compose_acquisition(code, then, max_shift=max_shift)
   return 0.5 * jnp.sum((error / _CODE_SIGMA) ** 2, -1)
-
-
-def credited(layers: Layers, weights: ConfigDict) -> Layers:
-  """The same picture; what it lacks at the film's outlines is hardly put down to the pathology."""
-  if not weights.outline_shift:
-    return layers
-  shift = weights.outline_shift * layers.film.shape[1] / 64.0
-  weight = outline_weight(to_unit(layers.film), sigma=weights.sigma, shift=shift)
-  seen = weigh_change(layers.film, layers.lesion, layers.opacity, weight)
-  return Layers(seen, seen, jnp.zeros_like(seen))
 
 
 def make_modules(config: ConfigDict) -> dict[str, nn.Module]:

@@ -16,6 +16,7 @@ from cdjax.losses.kl import kl_to_standard_normal
 from cdjax.losses.reconstruction import gaussian_nll
 from cdjax.models.disentangled import Layers, join
 from cdjax.models.mirrored import can_mirror, mirror_findings, mirror_lesion
+from cdjax.train.objectives.credit import credited
 
 _SHARE = 4   # one image in so many is turned: a whole pass through the network more costs too much
 
@@ -49,7 +50,7 @@ def mirrored_terms(key: jax.Array, group, layers: Layers, z: Array, code: Array,
   posterior = apply("autoencoder", turned, method="encode").pathology
   z_path = take(key, posterior)
   again = apply("autoencoder", join(z[..., :-1, :], z_path), view, method="paint")
-  x_hat = observe(again.replace(film=layers.film))
+  x_hat = observe(credited(again.replace(film=layers.film), weights))
   nats = gaussian_nll(target, to_unit(x_hat), sigma=weights.sigma)
   nats += price * weights.kl_pathology * kl_to_standard_normal(posterior)
   if weights.findings or weights.location or weights.severity:

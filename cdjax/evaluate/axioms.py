@@ -102,8 +102,8 @@ def counterfactual_axioms(
 
   Args:
     counterfactual_fn: `(key, x [B, H, W, 1] in [-1, 1], findings, do_findings) -> x_cf`.
-    probabilities_fn: `[B, H, W, 1]` in [-1, 1] → `[B, K]`, of a classifier that the function was
-      not trained against: what effectiveness and gain are worth is what it is worth.
+    probabilities_fn: `[B, H, W, 1]` in [-1, 1] → `[B, K]`, of a classifier: what effectiveness and
+      gain are worth is what it is worth, and less where the function was trained against it.
     x: factual images `[N, H, W]` in [0, 1].
     findings: factual, `[N, K]`.
     do_findings: asked, `[N, K]`.

@@ -3,7 +3,8 @@
 Reconstruction; how good the classifier is; how far an answer moves the classifier towards the asked
 finding, against its movement for the findings that nobody asked for; and what stays as it was
 outside the lungs. The classifier is the run's own: it has seen the training images and nothing
-else, so its movement says that the model and the classifier agree, not that a radiologist would.
+else, so its movement says that the model and the classifier agree, not that a radiologist would;
+with `autoencoder.loss.perceptual` they were trained to.
 """
 
 import dataclasses

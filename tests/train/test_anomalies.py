@@ -74,3 +74,15 @@ def test_changes_are_lighter_darker_and_foreign():
   change = np.asarray(got - greys).reshape(N, -1)
   most = np.take_along_axis(change, np.abs(change).argmax(1)[:, None], 1)[:, 0]
   assert (most > 0.08).sum() > 5 and (most < -0.08).sum() > 2 and (np.abs(most) < 0.04).sum() > 10
+
+
+def test_another_patients_patch_hides_no_finding():
+  """On flat images a foreign patch of the same grey would not be seen: all that is, is a shade."""
+  rows = jnp.where(jnp.arange(N) % 2 == 0, -0.4, 0.4)[:, None, None, None]
+  greys = jnp.broadcast_to(rows, (N, 64, 64, 1))
+  sick = _findings(np.ones((N, 1), bool))
+  got, _ = lay_anomalies(KEY, greys, sick, 1.0)
+  # The neighbour's grey is 0.8 away; a change of shade is 0.7 at most.
+  assert float(jnp.abs(got - greys).max()) < 0.75
+  healthy, _ = lay_anomalies(KEY, greys, _findings(np.zeros((N, 1))), 1.0)
+  assert float(jnp.abs(healthy - greys).max()) > 0.75

@@ -49,7 +49,7 @@ ROWS = {
     # Conditions of the diffusion.
     "own_identity": ("the denoiser is shown the same image's identity",
                      {"diffusion.condition.identity": "own"}, 3),
-    "sample_target": ("the denoiser learns draws of the pathology, not their means",
+    "target_draws": ("the denoiser learns draws of the pathology, not their means",
                       {"diffusion.target_noise": 1.0}, 1),
     "no_mirror": ("no lesion is shown on its other side", {"diffusion.mirror_share": 0.0}, 1),
     "no_identity": ("the denoiser is shown no identity",

@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
   c.data.phantom.held_out_combinations = (
       "consolidation left upper", "nodule right lower", "mass left mid", "fracture right upper")
   c.autoencoder.num_train_steps = 7000
-  # Training so much longer leaks little; a finer likelihood spends that on what is seen.
+  # A finer likelihood than the quickstart's: small lesions weigh more.
   c.autoencoder.loss.sigma = 0.015
   c.autoencoder.loss.kl_acquisition = 30.0
   # Small lesions have few pixels: the pathology may say more, and is told what a classifier sees.

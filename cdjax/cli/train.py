@@ -11,7 +11,7 @@ examples:
 `cdjax configs` lists the configs; `cdjax configs NAME` a config's keys, their values and what they
 mean.
 
-A workdir holds data/ autoencoder/ latents/ diffusion/ classifier/ judge/; in each stage's folder
+A workdir holds data/ classifier/ autoencoder/ latents/ diffusion/ judge/; in each stage's folder
 are its config.json, checkpoints/, metrics.jsonl, events/ (TensorBoard) and samples/ (PNG).
 """
 

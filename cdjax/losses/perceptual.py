@@ -1,7 +1,7 @@
 """Perceptual distance: how differently a network that reads findings sees two images.
 
-A Gaussian likelihood counts grey values, and a broken rib has few. What a classifier of findings
-looks at weighs where a radiologist looks.
+A Gaussian likelihood counts pixels, and a small lesion has few; features of a classifier of findings
+respond to it all the same.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,5 @@ def perceptual_distance(first: Sequence[Array], second: Sequence[Array]) -> Arra
   Returns:
     `[B]` in [0, 4 · grids].
   """
-  if len(first) != len(second):
-    raise ValueError(f"{len(first)} and {len(second)} grids of features; expected as many")
   return sum(((_unit(a) - _unit(b)) ** 2).sum(-1).mean((1, 2))
              for a, b in zip(first, second, strict=True))

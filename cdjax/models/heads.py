@@ -83,21 +83,6 @@ class LatentFindingsHead(nn.Module):
     return read_out(FindingsReadout(self.num_findings, name="readout")(h))
 
 
-class PlaceRegression(nn.Module):
-  """`[B, h, w, ...]` -> `[B, h, w, features]`, linear, with weights of its own at every place."""
-
-  features: int
-
-  @nn.compact
-  def __call__(self, z: Array) -> Array:
-    z = z.reshape(*z.shape[:3], -1).astype(jnp.float32)
-    shape = (*z.shape[1:], self.features)
-    init = nn.initializers.variance_scaling(0.1, "fan_in", "normal", batch_axis=(0, 1))
-    kernel = self.param("place_kernel", nn.with_logical_partitioning(
-        init, ("height", "width", "conv_in", "conv_out")), shape)
-    return jnp.einsum("bhwc,hwcf->bhwf", z, kernel)
-
-
 class LatentEmbedding(nn.Module):
   """A unit vector `[B, width]` from latents `[B, h, w, ...]`, for contrastive losses."""
 

@@ -20,7 +20,7 @@ def test_by_hand():
 
 
 def test_other_numbers_of_grids_are_an_error():
-  with pytest.raises(ValueError, match="1 and 2 grids"):
+  with pytest.raises(ValueError, match="zip"):
     perceptual_distance([jnp.ones((1, 1, 1, 2))], [jnp.ones((1, 1, 1, 2))] * 2)
 
 

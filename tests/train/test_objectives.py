@@ -165,7 +165,7 @@ def test_outlines_that_may_be_far_off_teach_the_film_and_not_the_lesion():
   assert lesion(of) > 0 and lesion(shifted) < 0.05 * lesion(of)
 
 
-def test_what_a_classifier_sees_counts_with_its_weight_and_the_classifier_learns_nothing():
+def test_what_a_classifier_sees_counts_with_its_weight():
   config = make_config(perceptual=2.0)
   with config.unlocked():
     config.classifier.model.update(dict(block_out_channels=(4,), norm_num_groups=2))

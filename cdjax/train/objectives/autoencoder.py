@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from cdjax.core.images import from_unit, ssim, to_unit, warp
 from cdjax.core.rng import stream
-from cdjax.core.types import UNKNOWN, Array, FindingsArrays
+from cdjax.core.types import UNKNOWN, Array, FindingsArrays, Posterior
 from cdjax.losses.anchor import null_pathology
 from cdjax.losses.findings import findings_loss, location_loss, severity_loss
 from cdjax.losses.identity import identity_contrastive
@@ -34,8 +34,8 @@ from cdjax.losses.reconstruction import gaussian_nll, l1
 from cdjax.losses.swap import swap_slots
 from cdjax.models.acquisition import CODE_SIZE, apply_acquisition, compose_acquisition
 from cdjax.models.classifier import feature_grids, make_classifier
-from cdjax.models.disentangled import make_autoencoder
-from cdjax.models.heads import LatentEmbedding, LatentFindingsHead, PlaceRegression
+from cdjax.models.disentangled import LocalLinear, make_autoencoder
+from cdjax.models.heads import LatentEmbedding, LatentFindingsHead
 from cdjax.train.objectives.anomalies import lay_anomalies
 from cdjax.train.objectives.credit import credited
 from cdjax.train.objectives.mirrored import mirrored_terms
@@ -138,6 +138,11 @@ def equivariance_terms(key: jax.Array, x: Array, code: Array, encode: Callable, 
   return 0.5 * jnp.sum((error / _CODE_SIGMA) ** 2, -1)
 
 
+def side_by_side(slots: Posterior) -> Posterior:
+  """Slots `[N, h, w, n, c]` as channels, `[N, h, w, n·c]`."""
+  return jax.tree.map(lambda a: a.reshape(*a.shape[:3], -1), slots)
+
+
 def make_modules(config: ConfigDict) -> dict[str, nn.Module]:
   """The autoencoder and those heads whose losses have a weight."""
   loss, k = config.autoencoder.loss, len(config.data.vocabulary)
@@ -147,7 +152,9 @@ def make_modules(config: ConfigDict) -> dict[str, nn.Module]:
   if loss.independence_reversal:
     modules["adversary"] = LatentFindingsHead(k)
   if loss.patient_reversal:
-    modules["patient_adversary"] = PlaceRegression(config.autoencoder.model.slot_channels)
+    modules["patient_adversary"] = LocalLinear(
+        config.autoencoder.model.slot_channels,
+        nn.initializers.variance_scaling(0.1, "fan_in", "normal", batch_axis=(0, 1)))
   if loss.identity:
     modules["identity_head"] = LatentEmbedding()
   return modules
@@ -161,7 +168,7 @@ def init_params(config: ConfigDict, key: jax.Array) -> dict:
   params = {"autoencoder": model.init(stream(key, "autoencoder"), x, key)["params"]}
   encoding = model.apply({"params": nn.unbox(params["autoencoder"])}, x, method="encode")
   inputs = {
-      "findings_head": encoding.pathology, "patient_adversary": encoding.identity,
+      "findings_head": encoding.pathology, "patient_adversary": side_by_side(encoding.identity),
       "adversary": encoding.identity, "identity_head": encoding.identity,
   }
   for name in sorted(modules.keys() - {"autoencoder"}):
@@ -258,7 +265,7 @@ def make_loss_fn(config: ConfigDict) -> Callable:
       terms["independence_hsic"] = hsic(
           z_id, group.findings.present.astype(jnp.float32), valid=known, normalised=True)
     if weights.patient_reversal:
-      mate = jax.lax.stop_gradient(of_mate(encoding.identity.mean))
+      mate = jax.lax.stop_gradient(of_mate(side_by_side(encoding.identity).mean))
       guess = gradient_reversal(apply("patient_adversary", mate))
       terms["patient_reversal"] = jnp.where(
           sick & group.true_mate, explained(encoding.pathology, guess), 0.0)

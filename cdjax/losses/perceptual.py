@@ -1,7 +1,7 @@
 """Perceptual distance: how differently a network that reads findings sees two images.
 
-A Gaussian likelihood counts pixels, and a small lesion has few; features of a classifier of findings
-respond to it all the same.
+A Gaussian likelihood counts pixels, and a small lesion has few; what a classifier of findings sees
+changes with it all the same.
 """
 
 from collections.abc import Sequence
